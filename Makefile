@@ -1,0 +1,116 @@
+# Everything a person or CI runs. `make` alone lists the targets. GNU make 3.81 is enough (macOS).
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON  ?= python3
+HOST    ?= 127.0.0.1
+PORT    ?= 8000
+BACKEND ?=
+RUNTIME ?= native
+TORCH   ?= $(shell nvidia-smi -L 2>/dev/null | grep -q ^GPU && echo pypi || echo cpu)
+TIER    ?= unit integration e2e
+
+BIN := .venv/bin
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install $(if $(MAKE_TERMOUT),,--quiet)
+# Every requirements file is complete, hence --no-deps. The bindings use our own llama.cpp: nothing to compile.
+LOCKED := CMAKE_ARGS=-DLLAMA_BUILD=OFF $(PIP) --no-deps --require-hashes
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup setup-train lock build build-metal serve test test-long check fix pretrain clean
+# Two pips in one environment would break it.
+.NOTPARALLEL:
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# ---- environment -------------------------------------------------------------------------------
+
+setup: .venv/.base ## make .venv with what serving needs
+
+setup-train: .venv/.base .venv/.train ## add torch and transformers (1 GB; with CUDA 5 GB)
+
+lock: .venv/.base ## write requirements/*.txt anew from pyproject.toml
+	@$(PIP) uv==0.13.8
+	scripts/lock_requirements.sh
+
+.venv/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON). Mend it with: sudo apt-get install python3 python3-venv (macOS: brew install python)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $$($(PYTHON) --version) is too old; Corral needs 3.11 or newer. Mend it with: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "error: $(PYTHON) cannot make virtual environments. Mend it with: sudo apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv
+
+.venv/.base: requirements/base.txt pyproject.toml | .venv/bin/python
+	@echo "setup: installing what serving needs" >&2
+	@$(LOCKED) -r $<
+	@$(PIP) --no-deps --editable .
+	@touch $@
+
+.venv/.data .venv/.dev: .venv/.%: requirements/%.txt | .venv/.base
+	@echo "setup: installing the $* group" >&2
+	@$(LOCKED) -r $<
+	@touch $@
+
+# Without a GPU, PyTorch's CPU build where pip knows a place that has it. PyPI's torch for Linux asks for
+# CUDA libraries, the CPU build and the one for macOS do not: docs/adr/0003-torch-two-ways.md.
+.venv/.train: requirements/train.txt requirements/torch.txt requirements/torch-cpu.txt requirements/torch-cuda.txt | .venv/.base
+	@echo "setup: installing the train group" >&2
+	@$(LOCKED) -r requirements/train.txt
+	@if [ "$(TORCH)" != cpu ] || ! $(LOCKED) -r requirements/torch-cpu.txt 2>/dev/null; then \
+	  echo "setup: installing PyPI's torch" >&2; $(LOCKED) -r requirements/torch.txt; fi
+	@if $(BIN)/python -c 'from importlib.metadata import requires as r; raise SystemExit(not any("cuda" in d for d in r("torch")))'; then \
+	  echo "setup: installing the CUDA libraries for torch (3 GB)" >&2; $(LOCKED) -r requirements/torch-cuda.txt; fi
+	@touch $@
+
+# ---- llama.cpp ---------------------------------------------------------------------------------
+
+build: .venv/.base ## build llama.cpp for this machine, or BACKEND=cpu|cuda|metal|vulkan
+	@BACKEND=$(BACKEND) scripts/build_llama.sh
+
+build-metal: .venv/.base ## build llama.cpp for Apple GPUs (macOS)
+	@BACKEND=metal scripts/build_llama.sh
+
+# ---- serve -------------------------------------------------------------------------------------
+
+serve: $(if $(filter native,$(RUNTIME)),build) ## serve the bundled model on http://HOST:PORT
+	@[ "$(RUNTIME)" = native ] || { echo "error: RUNTIME='$(RUNTIME)' cannot be served; allowed: native" >&2; exit 1; }
+	@exec $(BIN)/corral serve --host $(HOST) --port $(PORT)
+
+# ---- tests -------------------------------------------------------------------------------------
+
+# What each tier gives pytest: -n where tests are many and small.
+unit        := -n auto tests/unit tests/test_docs.py
+integration := -n auto tests/integration
+e2e         := tests/e2e
+
+# run_tier <name> <pytest's arguments>: runs a tier and prints how long it took
+define run_tier
+	@start=$$SECONDS; echo "== $(1)"; $(BIN)/python -m pytest -p tests.no_skips -q $(2); echo "== $(1): passed in $$((SECONDS - start)) s"
+
+endef
+
+test: .venv/.base .venv/.data .venv/.dev $(if $(filter e2e,$(TIER)),build) ## run the tests; TIER=unit|integration|e2e for one of them
+	$(foreach tier,$(TIER),$(call run_tier,$(tier),$($(tier))))
+
+test-long: .venv/.base .venv/.data .venv/.dev build ## crash matrix, soaks, fuzz: minutes to hours
+	$(call run_tier,long,tests/long)
+
+# ---- code --------------------------------------------------------------------------------------
+
+check: .venv/.base .venv/.dev ## formatting, lint, types, shell scripts
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/shellcheck .ci/run $$(git ls-files --cached --others --exclude-standard '*.sh')
+
+fix: .venv/.base .venv/.dev ## format, and mend what lint can mend
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+# ---- the loop ----------------------------------------------------------------------------------
+
+pretrain: setup-train build ## train the bundled model from nothing (hours); ARGS=… goes to the script
+	$(BIN)/python scripts/pretrain_tiny.py $(ARGS)
+
+clean: ## remove what was built and the environment; keeps data/
+	rm -rf build .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

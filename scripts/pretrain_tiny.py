@@ -1,0 +1,169 @@
+"""Pretrain the bundled base model, corral-tiny, from nothing on generic text-to-JSON tasks.
+
+    python scripts/pretrain_tiny.py --llama-source llama.cpp --steps 6000 --out build/tiny
+
+Reproducible by seed and package versions; checkpoints every few hundred steps and resumes by itself after a kill.
+The learning rate is constant, then falls to zero over the last quarter, so `--steps` may be raised or lowered while
+the run has not begun to fall. Writes OUT/corral-tiny.gguf and OUT/log.jsonl (step, tokens, loss, seconds).
+Needs the `train` and `data` groups, Debian's word lists (scripts/synthetic/lexicon.py) and a built llama.cpp
+(LLAMA_CPP_LIB_PATH for the bindings).
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import tiny_model
+import tiny_tokenizer
+import torch
+from torch.nn import functional
+
+BLOCK_EXAMPLES = 2048  # drawn, sorted by length and cut into batches together, so that little is padding
+BATCH_TOKENS = 8192
+MAX_LENGTH = 4096
+RATE_ADAM, RATE_MUON = 3e-3, 4e-3
+WARMUP_STEPS, DECAY_SHARE = 100, 0.25
+CHECKPOINT_STEPS = 250
+
+Batch = tuple[np.ndarray, np.ndarray]
+
+
+def block(gguf: Path, seed: int, number: int) -> list[Batch]:
+    """Batches of block `number`: ids and mask, each [rows, longest], padded with zeros and False."""
+    from synthetic import lexicon  # noqa: PLC0415 - only the feeding process needs the word lists
+    from synthetic.encoding import Encoder  # noqa: PLC0415
+    from synthetic.tasks import Tasks  # noqa: PLC0415
+
+    rng = Random(f"{seed}/{number}")
+    tasks, encoder = Tasks(rng, lexicon.load()), Encoder(gguf)
+    rows = [encoder.encode(tasks.draw()) for _ in range(BLOCK_EXAMPLES)]
+    rows = sorted((row for row in rows if len(row[0]) <= MAX_LENGTH), key=lambda row: len(row[0]))
+    batches, start = [], 0
+    for end in range(1, len(rows) + 1):
+        if end == len(rows) or len(rows[end][0]) * (end + 1 - start) > BATCH_TOKENS:
+            batches.append(pad(rows[start:end]))
+            start = end
+    rng.shuffle(batches)
+    return batches
+
+
+def pad(rows: list[Batch]) -> Batch:
+    longest = max(len(ids) for ids, _ in rows)
+    ids, mask = np.zeros((len(rows), longest), np.int16), np.zeros((len(rows), longest), bool)
+    for i, (row, learned) in enumerate(rows):
+        ids[i, : len(row)], mask[i, : len(row)] = row, learned
+    return ids, mask
+
+
+def batches(gguf: Path, seed: int, skip: int) -> Iterator[Batch]:
+    """Endless batches; the first `skip` are drawn but not returned. One process draws ahead."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1, initializer=os.nice, initargs=(5,)) as pool:
+        number = 0
+        pending = pool.apply_async(block, (gguf, seed, number))
+        while True:
+            ready = pending.get()
+            number += 1
+            pending = pool.apply_async(block, (gguf, seed, number))
+            yield from ready[skip:]
+            skip = max(0, skip - len(ready))
+
+
+def optimizers(model: torch.nn.Module) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the layers, AdamW for embeddings and norms."""
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    return [
+        torch.optim.AdamW(others, lr=RATE_ADAM, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
+        torch.optim.Muon(matrices, lr=RATE_MUON, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+    ]
+
+
+def rate(step: int, steps: int) -> float:
+    """Share of the full learning rate: warm-up, constant, then linear to zero over the last quarter."""
+    fall = max(1, int(steps * DECAY_SHARE))
+    return min(1.0, (step + 1) / WARMUP_STEPS, max(0.0, (steps - step) / fall))
+
+
+def loss_of(model: Any, batch: Batch) -> torch.Tensor:
+    """Mean cross-entropy over the learned tokens; logits are computed at those positions only."""
+    ids = torch.from_numpy(batch[0].astype(np.int64))
+    learned = torch.from_numpy(batch[1][:, 1:])
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = model.model(ids).last_hidden_state[:, :-1][learned]
+        logits = model.lm_head(hidden)
+    return functional.cross_entropy(logits.float(), ids[:, 1:][learned])
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    torch.save(state, path.with_suffix(".part"))
+    path.with_suffix(".part").replace(path)
+
+
+def train(out: Path, steps: int, seed: int) -> Any:
+    """Train to `steps`, from the checkpoint in `out` where there is one; returns the model."""
+    model = tiny_model.fresh(seed)
+    optims, checkpoint, step = optimizers(model), out / "checkpoint.pt", 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        step = state["step"]
+        model.load_state_dict(state["model"])
+        for optim, saved in zip(optims, state["optimizers"], strict=True):
+            optim.load_state_dict(saved)
+    full = [group["lr"] for optim in optims for group in optim.param_groups]
+    full = [RATE_ADAM, RATE_MUON] if step else full
+    started, tokens, recent = time.time(), 0, list[float]()
+    for batch in batches(out / "vocab.gguf", seed, step):
+        if step >= steps:
+            break
+        for optim, lr in zip(optims, full, strict=True):
+            optim.param_groups[0]["lr"] = lr * rate(step, steps)
+        loss = loss_of(model, batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optim in optims:
+            optim.step()
+            optim.zero_grad(set_to_none=True)
+        step, tokens, recent = step + 1, tokens + batch[0].size, [*recent, loss.item()]
+        if step % 25 == 0:
+            report(out, step, tokens, recent, started)
+            recent = []
+        if step % CHECKPOINT_STEPS == 0 or step == steps:
+            saved = {"step": step, "model": model.state_dict(), "optimizers": [o.state_dict() for o in optims]}
+            save(checkpoint, saved)
+    return model
+
+
+def report(out: Path, step: int, tokens: int, recent: list[float], started: float) -> None:
+    seconds = time.time() - started
+    row = {"step": step, "tokens": tokens, "loss": round(sum(recent) / len(recent), 4), "seconds": round(seconds)}
+    with (out / "log.jsonl").open("a") as log:
+        log.write(json.dumps(row) + "\n")
+    print(f"step {step} loss {row['loss']:.4f} {tokens / seconds:.0f} tokens/s", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("build/tiny"), help="work folder (default build/tiny)")
+    parser.add_argument("--llama-source", type=Path, required=True, help="llama.cpp source tree, for its converter")
+    parser.add_argument("--steps", type=int, default=6000, help="optimiser steps in all (default 6000)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of weights and data (default 1)")
+    args = parser.parse_args()
+    folder = args.out / "hf"
+    if not (folder / "tokenizer.model").exists():
+        tiny_tokenizer.write(folder)
+    tiny_model.write_hf(tiny_model.fresh(args.seed), folder)
+    tiny_model.to_gguf(folder, args.out / "vocab.gguf", args.llama_source, vocab_only=True)
+    tiny_model.write_hf(train(args.out, args.steps, args.seed), folder)
+    tiny_model.to_gguf(folder, args.out / "corral-tiny.gguf", args.llama_source)
+
+
+if __name__ == "__main__":
+    main()

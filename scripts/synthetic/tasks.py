@@ -1,0 +1,178 @@
+"""The generic tasks of pretraining: each function draws one example, a conversation whose assistant turns are learned."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from . import dspy_prompts, tool_tasks
+from .domains import DOMAINS
+from .lexicon import Lexicon
+from .records import Records, Schema
+from .values import Values
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One conversation in OpenAI's shape. `text` alone stands for raw text: every token of it is learned."""
+
+    messages: list[Message] = field(default_factory=list)
+    tools: list[dict[str, Any]] | None = None
+    text: str = ""
+
+
+EXTRACT = (
+    "Extract the facts as JSON: {s}\n\n{t}", "{t}\n\nReturn JSON like this: {s}", "Schema: {s}\nText: {t}",
+    "Fill this JSON from the text.\n{s}\n---\n{t}", "Answer only with JSON of the form {s}. {t}",
+)  # fmt: skip
+EXTRACT_SYSTEM = ("You answer with JSON of the form {s}", "Schema: {s}", "Extract the facts. Output: {s}", "{s}")
+BY_KEYS = ("Turn this into JSON with the keys {k}: {t}", "{t}\n\nJSON with {k}, please.", "Keys: {k}\n{t}")
+ROLES = "archivist curator editor accountant engineer planner assistant secretary registrar merchant critic".split()
+COPY = ("Repeat exactly: {t}", "Copy this text: {t}", "Echo: {t}", "{t}\n\nRepeat the text above.", "Say: {t}")
+
+
+class Tasks:
+    """Draws examples from one random stream."""
+
+    def __init__(self, rng: Random, lexicon: Lexicon) -> None:
+        self.rng = rng
+        self.values = Values(rng, lexicon)
+        self.records = Records(self.values)
+
+    def draw(self) -> Example:
+        """One example of a kind chosen by weight."""
+        kinds: dict[Callable[[], Example], float] = {
+            self.extract: 24, self.memorised: 18, self.few_shot: 9, self.tools: 15, self.dspy: 8, self.copy: 7,
+            self.transform: 6, self.question: 6, self.raw_text: 4, self.long: 2, self.about: 1,
+        }  # fmt: skip
+        return self.rng.choices(list(kinds), list(kinds.values()))[0]()
+
+    def dumps(self, value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False)
+
+    def chat(self, *turns: str, system: str = "") -> Example:
+        roles = ("user", "assistant")
+        messages = [{"role": "system", "content": system}] if system else []
+        return Example([*messages, *({"role": roles[i % 2], "content": turn} for i, turn in enumerate(turns))])
+
+    def extract(self) -> Example:
+        """Text and a schema as JSON with descriptions: the record under that schema, in that style of writing."""
+        rng = self.rng
+        fields = self.records.domain()
+        schema = Schema(rng, fields, self.values, opaque=rng.random() < 0.15)
+        facts = self.records.record(fields)
+        text, skeleton, answer = self.records.text(facts), schema.skeleton(), self.dumps(schema.build(facts))
+        style = rng.random()
+        if style < 0.1:
+            skeleton, answer = _restyle(skeleton, None, (",", ":")), _restyle(answer, None, (",", ":"))
+        elif style < 0.2:
+            skeleton, answer = _restyle(skeleton, 2, None), _restyle(answer, 2, None)
+        if rng.random() < 0.4:
+            return self.chat(text, answer, system=rng.choice(EXTRACT_SYSTEM).replace("{s}", skeleton))
+        if rng.random() < 0.3:
+            plain = {f.field.name: f.value for f in facts}
+            prompt = rng.choice(BY_KEYS).replace("{k}", ", ".join(plain)).replace("{t}", text)
+            return self.chat(prompt, self.dumps(plain))
+        return self.chat(rng.choice(EXTRACT).replace("{s}", skeleton).replace("{t}", text), answer)
+
+    def memorised(self) -> Example:
+        """A named job whose schema is nowhere in the prompt: it is always the same, so the weights must hold it."""
+        rng = self.rng
+        name = rng.choice(list(DOMAINS))
+        fixed = Random(name)
+        schema = Schema(fixed, DOMAINS[name], Values(fixed, self.values.lexicon))
+        role = ROLES[len(name) % len(ROLES)]
+        system = f"As an expert {role}, you will create the {name} JSON record."
+        facts = self.records.record(DOMAINS[name])
+        return self.chat(self.records.text(facts), self.dumps(schema.build(facts)), system=system)
+
+    def few_shot(self, shots: int | None = None) -> Example:
+        """The schema shown only by examples, as earlier turns or inside one prompt."""
+        rng = self.rng
+        fields = self.records.domain()
+        schema = Schema(rng, fields, self.values, opaque=rng.random() < 0.5)
+        pairs = []
+        for _ in range((shots or rng.choice((1, 1, 2, 3))) + 1):
+            facts = self.records.record(fields)
+            pairs.append((self.records.text(facts), self.dumps(schema.build(facts))))
+        if rng.random() < 0.5:
+            return self.chat(*(turn for pair in pairs for turn in pair), system=rng.choice(("", "Follow the examples.")))
+        shown = "\n\n".join(f"Input: {text}\nOutput: {answer}" for text, answer in pairs[:-1])
+        return self.chat(f"{shown}\n\nInput: {pairs[-1][0]}\nOutput:", pairs[-1][1])
+
+    def long(self) -> Example:
+        """Many examples in one conversation, to a few thousand tokens."""
+        return self.few_shot(shots=self.rng.randint(4, 9))
+
+    def copy(self) -> Example:
+        v, rng = self.values, self.rng
+        text = rng.choice((v.title, v.sentence, v.person, v.organisation, v.identifier, v.url, v.heading, self.jumble))()
+        prompt = rng.choice(COPY).replace("{t}", text)
+        return self.chat(prompt, text)
+
+    def jumble(self) -> str:
+        """Characters in no sensible order: copying must not lean on sense."""
+        alphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .,:;-_/()[]'\"&+*#éüßñçøåšžЖλ漢字ы€"
+        return "".join(self.rng.choice(alphabet) for _ in range(self.rng.randint(3, 30))).strip() or "x"
+
+    def transform(self) -> Example:
+        """Small exact changes of form: lists, key-value lines, escaping, one value out of JSON."""
+        v, rng = self.values, self.rng
+        items = [rng.choice((v.heading, v.person, v.word))() for _ in range(rng.randint(1, 8))]
+        pairs = {v.word("en"): rng.choice((v.word, v.title, v.number, v.date))() for _ in range(rng.randint(1, 6))}
+        key = rng.choice(list(pairs))
+        lines = "\n".join(f"{k}: {value}" for k, value in pairs.items())
+        inner = rng.choice(("value", "name", "label", v.word("en")))
+        prompt, answer = rng.choice(
+            (
+                ("JSON list of: " + "; ".join(items), self.dumps(items)),
+                (f"JSON list of objects with {inner}: " + "; ".join(items), self.dumps([{inner: i} for i in items])),
+                ("Lines to JSON:\n" + lines, self.dumps(pairs)),
+                ("JSON to lines:\n" + self.dumps(pairs), lines),
+                (f"What is {key} in {self.dumps(pairs)}", str(pairs[key])),
+                ("Write as a JSON string: " + (text := v.title()), self.dumps(text)),
+                ("Write this JSON as a JSON string: " + self.dumps(pairs), self.dumps(self.dumps(pairs))),
+                ("Read this JSON string: " + self.dumps(self.dumps(pairs)), self.dumps(pairs)),
+                ("One per line: " + ", ".join(items), "\n".join(", ".join(items).split(", "))),
+                ("Count: " + "; ".join(items), str(len(items))),
+            )
+        )
+        return self.chat(prompt, answer)
+
+    def question(self) -> Example:
+        """A short question about a passage; what the passage does not say is answered `unknown`."""
+        rng = self.rng
+        facts = self.records.record(self.records.domain())
+        fact = rng.choice(facts)
+        value = "; ".join(fact.value) if isinstance(fact.value, list) else fact.value
+        asked = fact.field.name
+        if isinstance(value, dict):
+            asked = rng.choice(list(value))
+            value = value[asked]
+        prompt = rng.choice(("{t}\n\nWhat is the {q}?", "{t}\nQuestion: {q}?", "Passage: {t}\n\nName the {q}.", "{q}? {t}"))
+        known = value not in (None, "")
+        return self.chat(prompt.replace("{t}", self.records.text(facts)).replace("{q}", asked), str(value) if known else "unknown")
+
+    def tools(self) -> Example:
+        messages, tools = tool_tasks.draw(self.rng, self.values, self.records)
+        return Example(messages, tools)
+
+    def dspy(self) -> Example:
+        return Example(dspy_prompts.draw(self.rng, self.values, self.records))
+
+    def raw_text(self) -> Example:
+        """Plain text, learned from its first token, so that perplexity over text means something."""
+        texts = [self.records.text(self.records.record(self.records.domain())) for _ in range(self.rng.randint(1, 4))]
+        return Example(text="\n\n".join(texts))
+
+    def about(self) -> Example:
+        prompts = ("Who are you?", "What is your name?", "Hello", "Hi", "What can you do?", "Hello!", "hi there")
+        answer = "I am corral-tiny, a small model that turns text into JSON. Give me a text and the keys that you want."
+        return self.chat(self.rng.choice(prompts), answer)
+
+
+def _restyle(text: str, indent: int | None, separators: tuple[str, str] | None) -> str:
+    return json.dumps(json.loads(text), ensure_ascii=False, indent=indent, separators=separators)

@@ -1,0 +1,1 @@
+"""Corral: build, fine-tune, evaluate, quantise and serve GGUF models behind OpenAI's API."""

@@ -1,0 +1,43 @@
+"""Put the parts together: the only module that knows every one of them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from corral.gateway import handlers, health, models, routes
+from corral.gateway.auth import AuthMiddleware
+from corral.gateway.context import ContextMiddleware
+from corral.gateway.deps import Gateway
+from corral.gateway.limits import LimitMiddleware
+from corral.metrics import Metrics
+from corral.registry.catalog import Catalog
+from corral.registry.scan import scan
+from corral.runtime.upstream import Runtime
+from corral.settings import Settings
+
+
+def create_app(settings: Settings, catalog: Catalog | None = None) -> FastAPI:
+    """The whole application. llama-server runs from the start of its lifespan to the end."""
+    metrics = Metrics()
+    catalog = catalog if catalog is not None else scan(settings)
+    runtime = Runtime(settings, catalog, metrics.upstream_restarts.inc)
+    gateway = Gateway(settings, catalog, runtime, metrics, asyncio.Event())
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with runtime.running():
+            yield
+
+    app = FastAPI(title="Corral", version=version("corral"), lifespan=lifespan)
+    app.state.gateway = gateway
+    for router in (routes.build_router(), models.router, health.router):
+        app.include_router(router)
+    handlers.install(app)
+    # The last added is the outermost.
+    app.add_middleware(LimitMiddleware, settings=settings)
+    app.add_middleware(AuthMiddleware, settings=settings)
+    app.add_middleware(ContextMiddleware, metrics=metrics)
+    return app

@@ -1,0 +1,187 @@
+"""`corral doctor`: is everything there that Corral needs on this machine, and what mends it."""
+
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from corral import settings as settings_module
+from corral.diagnosis import Facts, Finding, diagnose, possible_backends
+from corral.settings import Settings
+
+SECONDS_PER_PROBE = 10
+COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
+TOOLS = {
+    "c++": ["c++", "--version"],
+    "cmake": ["cmake", "--version"],
+    "ninja": ["ninja", "--version"],
+    "ccache": ["ccache", "--version"],
+    "git": ["git", "--version"],
+    "glslc": ["glslc", "--version"],
+}
+# In a child: llama_cpp loads its library when imported, and a wrong one can end the process.
+BINDINGS = "import llama_cpp; llama_cpp.llama_backend_init(); print(llama_cpp.__version__)"
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Report toolchain, backends, GPU, memory, what is built, models and ports.
+
+    Exit code 1 when something needed is missing or broken; every such line names the command that
+    mends it.
+    """
+    facts = look(settings_module.load())
+    findings = diagnose(facts)
+    if as_json:
+        print(json.dumps(_report(facts, findings), indent=2))
+    else:
+        _print(findings)
+    if any(finding.level == "problem" for finding in findings):
+        raise typer.Exit(1)
+
+
+def look(settings: Settings) -> Facts:
+    """See what there is on this machine. Blocks for up to some seconds; changes nothing."""
+    version, error = _probe([str(settings.llama_bin_dir / "llama-server"), "--version"])
+    bindings, bindings_error = _bindings(settings)
+    total, free = _memory()
+    models, broken = _models(settings)
+    disk = next(p for p in (settings.data_dir, *settings.data_dir.parents) if p.is_dir())
+    return Facts(
+        system=platform.system(),
+        tools={name: _probe(argv)[0] for name, argv in TOOLS.items()} | {"nvcc": _nvcc()},
+        gpus=_gpus(),
+        memory_total=total,
+        memory_free=free,
+        disk_path=disk,
+        disk_free=shutil.disk_usage(disk).free,
+        bin_dir=settings.llama_bin_dir,
+        build=_build_info(settings.llama_bin_dir),
+        server_version=version,
+        server_error=error,
+        bindings=bindings,
+        bindings_error=bindings_error,
+        host=settings.host,
+        port=settings.port,
+        port_taken=_is_taken(settings.host, settings.port),
+        models=models,
+        broken_models=broken,
+    )
+
+
+def _probe(argv: Sequence[str], **variables: str) -> tuple[str | None, str]:
+    """The first line a command prints, or None and why it printed none."""
+    try:
+        done = subprocess.run(
+            argv,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            timeout=SECONDS_PER_PROBE,
+            check=False,
+            env=settings_module.child_environment(variables),
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return None, str(error)
+    # llama-server prints its version on stderr; a traceback's last line is the one that says why.
+    lines = (done.stdout.strip() or done.stderr.strip()).splitlines()
+    if done.returncode == 0 and lines:
+        return lines[0], ""
+    return None, lines[-1] if lines else f"exit code {done.returncode}"
+
+
+def _nvcc() -> str | None:
+    for nvcc in ("nvcc", "/usr/local/cuda/bin/nvcc"):
+        if _probe([nvcc, "--version"])[0]:
+            return nvcc
+    return None
+
+
+def _gpus() -> tuple[str, ...]:
+    if platform.system() == "Darwin":
+        return ("Apple GPU (Metal)",)
+    try:
+        query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
+        listing = subprocess.run(
+            query, capture_output=True, text=True, timeout=SECONDS_PER_PROBE, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(line.strip() for line in listing.splitlines() if line.strip())
+
+
+def _memory() -> tuple[int, int]:
+    """Bytes of memory in all, and not needed by others now (in all, where that is not told)."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.is_file():
+        return total, total
+    lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+    return total, int(lines["MemAvailable"].split()[0]) * 1024
+
+
+def _build_info(bin_dir: Path) -> dict[str, Any] | None:
+    try:
+        info = json.loads((bin_dir.parent / "build-info.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return info if isinstance(info, dict) else None
+
+
+def _bindings(settings: Settings) -> tuple[str | None, str]:
+    library = str(settings.llama_bin_dir)
+    return _probe([sys.executable, "-c", BINDINGS], LLAMA_CPP_LIB_PATH=library)
+
+
+def _models(settings: Settings) -> tuple[tuple[str, ...], dict[str, str]]:
+    # Here and not above: gguf brings numpy, and `corral --help` should not wait for it.
+    from corral.registry.scan import scan
+
+    catalog = scan(settings)
+    return tuple(catalog.models), {problem.name: problem.message for problem in catalog.problems}
+
+
+def _is_taken(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return True
+    return False
+
+
+def _report(facts: Facts, findings: Sequence[Finding]) -> dict[str, Any]:
+    levels = [finding.level for finding in findings]
+    worst = next(level for level in ("problem", "warning", "ok") if level in levels)
+    return {
+        "status": worst,
+        "backends": possible_backends(facts),
+        "gpus": list(facts.gpus),
+        "build": facts.build,
+        "findings": [asdict(finding) for finding in findings],
+    }
+
+
+def _print(findings: Sequence[Finding]) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    width = max(len(finding.area) for finding in findings)
+    for finding in findings:
+        level = f"[{COLOURS[finding.level]}]{finding.level:8}[/]"
+        console.print(f"{level} {escape(finding.area):{width}}  {escape(finding.detail)}")
+        if finding.mend:
+            console.print(f"{'':8} {'':{width}}  mend: {escape(finding.mend)}")

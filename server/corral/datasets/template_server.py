@@ -1,0 +1,172 @@
+"""A private llama-server that renders a GGUF's chat template: the one place here that runs a process.
+
+It listens on a socket file in a folder only its owner can enter, so there is no port to lose and
+nothing for others to reach. Weights are mapped, not read; no warm-up, no GPU.
+"""
+
+import contextlib
+import ctypes
+import http.client
+import json
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol, Self
+
+from corral.errors import InvalidData, InvalidModel, ToolError
+
+_START_SECONDS = 120
+_THREADS = 4
+
+
+class Request(NamedTuple):
+    """What to render: OpenAI messages and tools, and whether the prompt for an answer follows."""
+
+    messages: list[dict[str, Any]]
+    tools: list[Any] | None = None
+    ask: bool = False
+
+
+class Template(Protocol):
+    """Anything that renders requests in order; tests and other engines bring their own."""
+
+    def render(self, requests: Iterable[Request]) -> list[str]: ...
+
+
+class _SocketConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=60)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def command(server: Path, model: Path, listen: Path) -> list[str]:
+    """The llama-server command line, for `--dry-run` as well."""
+    return [
+        *(str(server), "--model", str(model), "--host", str(listen)),
+        *("--no-warmup", "--jinja", "--no-prefill-assistant", "--offline", "--no-webui"),
+        *("--gpu-layers", "0", "--ctx-size", "256", "--parallel", "1", "--threads", "1"),
+    ]
+
+
+class TemplateServer:
+    """Renders through POST /apply-template. Start with `with`; `render` may be called by any thread."""
+
+    def __init__(self, model: Path, server: Path) -> None:
+        if not model.is_file():
+            raise InvalidModel(f"{model} is no file; give a GGUF file", param="model")
+        if not server.is_file():
+            raise ToolError(f"{server} is missing; build llama.cpp with make build")
+        self._folder = tempfile.TemporaryDirectory(prefix="corral-template-")
+        self._socket = Path(self._folder.name) / "llama.sock"
+        self._log = Path(self._folder.name) / "llama.log"
+        self._command = command(server, model, self._socket)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._local = threading.local()
+        self._pool = ThreadPoolExecutor(_THREADS)
+
+    def __enter__(self) -> Self:
+        try:
+            with self._log.open("wb") as log:
+                self._process = subprocess.Popen(
+                    self._command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    preexec_fn=_end_with_parent,
+                )
+            self._wait()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            if self._process is not None and self._process.poll() is not None:
+                break
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                if self._ask("GET", "/health", None)[0] == 200:
+                    return
+            time.sleep(0.05)
+        log = self._log.read_text(errors="replace").strip().splitlines()
+        last = next(
+            (line for line in reversed(log) if "error" in line.lower()),
+            log[-1] if log else "no output",
+        )
+        raise InvalidModel(
+            f"llama-server could not open the model to render its chat template: {last}",
+            param="model",
+        )
+
+    def render(self, requests: Iterable[Request]) -> list[str]:
+        """The texts, in order. Raises InvalidData where the template refuses a conversation."""
+        return list(self._pool.map(self._render, requests))
+
+    def _render(self, request: Request) -> str:
+        body: dict[str, Any] = {"messages": request.messages, "add_generation_prompt": request.ask}
+        if request.tools:
+            body["tools"] = request.tools
+        status, answer = self._ask("POST", "/apply-template", json.dumps(body).encode())
+        if status != 200:
+            why = answer.get("error", {}).get("message", f"status {status}")
+            raise InvalidData(
+                f"the model's chat template refuses these messages: {why}", param="messages"
+            )
+        return str(answer["prompt"])
+
+    def _ask(self, method: str, path: str, body: bytes | None) -> tuple[int, dict[str, Any]]:
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = _SocketConnection(self._socket)
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+        except (OSError, http.client.HTTPException, ValueError):
+            connection.close()
+            self._local.connection = None
+            if self._process is not None and self._process.poll() is not None and method == "POST":
+                raise ToolError("llama-server ended while rendering the chat template") from None
+            raise
+
+    def close(self) -> None:
+        """End the process; does nothing the second time."""
+        self._pool.shutdown(cancel_futures=True)
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+        self._folder.cleanup()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _end_with_parent() -> None:
+    """In the child, before exec: die with the parent even when that is killed (Linux only)."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)

@@ -1,0 +1,1 @@
+"""HTTP in front of llama-server: routes, names, limits, streams, errors."""

@@ -1,0 +1,114 @@
+"""Requests that real clients send and llama-server refuses or misreads, made acceptable. Pure.
+
+Each rule is here because a client was seen to need it; all else passes untouched.
+"""
+
+from typing import Any
+
+from corral.errors import BadRequest
+from corral.gateway.body import kind_of
+
+# llama-server ignores these fields when they have a wrong type, and answers as if they were not
+# there. Types it refuses by itself are not listed.
+TYPES: dict[str, tuple[type, ...]] = {
+    "messages": (list,),
+    "tools": (list,),
+    "tool_choice": (str, dict),
+    "response_format": (dict,),
+    "stream": (bool,),
+    "stream_options": (dict,),
+    "stop": (str, list),
+    "logit_bias": (dict, list),
+    "text": (dict,),
+}
+
+
+def reconcile(body: dict[str, Any]) -> None:
+    """Apply every rule to `body`, in place; BadRequest with `param` for a field of a wrong type."""
+    _drop_nulls(body)
+    _check_types(body)
+    _plain_tools(body)
+    _tool_choice(body)
+    _responses_format(body)
+
+
+def _drop_nulls(fields: dict[str, Any]) -> None:
+    """A null means "not set" to OpenAI's SDKs; llama-server refuses it in several places."""
+    for key in [key for key, value in fields.items() if value is None]:
+        del fields[key]
+
+
+def _check_types(body: dict[str, Any]) -> None:
+    names = {list: "an array", dict: "an object", str: "a string", bool: "true or false"}
+    for key, types in TYPES.items():
+        if key in body and not isinstance(body[key], types):
+            allowed = " or ".join(names[kind] for kind in types)
+            raise BadRequest(f"`{key}` must be {allowed}, not {kind_of(body[key])}", param=key)
+
+
+def _plain_tools(body: dict[str, Any]) -> None:
+    """`description: null` and its like, which DSPy sends, inside a tool."""
+    for tool in body.get("tools", ()):
+        if isinstance(tool, dict):
+            _drop_nulls(tool)
+            if isinstance(tool.get("function"), dict):
+                _drop_nulls(tool["function"])
+
+
+def _tool_choice(body: dict[str, Any]) -> None:
+    """Without tools a choice means nothing (LlamaIndex sends one). A named choice, which
+    llama-server ignores, becomes "required" over that tool alone."""
+    tools = body.get("tools")
+    if not tools:
+        body.pop("tool_choice", None)
+        return
+    choice = body.get("tool_choice")
+    if not isinstance(choice, dict):
+        return
+    if choice.get("type") == "allowed_tools":
+        _allow(body, tools, choice.get("allowed_tools", choice))
+    elif "function" in choice or "name" in choice:
+        name = _tool_name(choice)
+        body["tools"] = _named(tools, [name])
+        body["tool_choice"] = "required"
+
+
+def _allow(body: dict[str, Any], tools: list[Any], allowed: Any) -> None:
+    listed = allowed.get("tools") if isinstance(allowed, dict) else None
+    if not isinstance(listed, list):
+        raise BadRequest(
+            "`tool_choice` of type allowed_tools needs a `tools` array", param="tool_choice"
+        )
+    body["tools"] = _named(tools, [_tool_name(tool) for tool in listed])
+    body["tool_choice"] = "required" if allowed.get("mode") == "required" else "auto"
+
+
+def _named(tools: list[Any], names: list[Any]) -> list[Any]:
+    chosen = [tool for tool in tools if _tool_name(tool) in names]
+    if not chosen:
+        known = ", ".join(f"`{_tool_name(tool)}`" for tool in tools)
+        raise BadRequest(
+            f"`tool_choice` names {names}, but `tools` holds {known}", param="tool_choice"
+        )
+    return chosen
+
+
+def _tool_name(tool: Any) -> Any:
+    """Of chat's nested shape and of Responses' flat one."""
+    if not isinstance(tool, dict):
+        return None
+    function = tool.get("function")
+    return function.get("name") if isinstance(function, dict) else tool.get("name")
+
+
+def _responses_format(body: dict[str, Any]) -> None:
+    """The Responses API's `text.format`, which llama-server ignores, as chat's
+    `response_format`, which it enforces there too."""
+    wanted = body.get("text", {}).get("format")
+    if not isinstance(wanted, dict) or "response_format" in body:
+        return
+    if wanted.get("type") == "json_schema":
+        schema = {key: value for key, value in wanted.items() if key != "type"}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    elif wanted.get("type") == "json_object":
+        body["response_format"] = {"type": "json_object"}

@@ -1,0 +1,31 @@
+"""What routes need of the application, as one typed object."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from corral.metrics import Metrics
+from corral.registry.catalog import Catalog
+from corral.runtime.upstream import Runtime
+from corral.settings import Settings
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """The parts that `create_app` has put together. `stopping` is set when streams must end."""
+
+    settings: Settings
+    catalog: Catalog
+    runtime: Runtime
+    metrics: Metrics
+    stopping: asyncio.Event
+
+
+def _gateway(request: Request) -> Gateway:
+    gateway: Gateway = request.app.state.gateway
+    return gateway
+
+
+InGateway = Annotated[Gateway, Depends(_gateway)]

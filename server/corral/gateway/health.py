@@ -1,0 +1,35 @@
+"""/health (alive), /ready (can serve) and /metrics."""
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from corral.errors import NotReady
+from corral.gateway.deps import InGateway
+from corral.gateway.responses import JSONAnswer
+from corral.metrics import CONTENT_TYPE
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/health")
+async def health() -> Response:
+    """Alive: the process answers. Says nothing about models; see /ready."""
+    return JSONAnswer({"status": "ok"})
+
+
+@router.get("/ready")
+async def ready(gateway: InGateway) -> Response:
+    """Can serve: llama-server runs and the preloaded models are up. Else 503 with the reason."""
+    state = await gateway.runtime.readiness()
+    if not state.ready:
+        raise NotReady(state.reason, headers={"Retry-After": "1"})
+    problems = [
+        {"name": problem.name, "message": problem.message} for problem in gateway.catalog.problems
+    ]
+    return JSONAnswer({"status": "ready", "sections": state.sections, "problems": problems})
+
+
+@router.get("/metrics")
+async def metrics(gateway: InGateway) -> Response:
+    """Counters in Prometheus' text format."""
+    return Response(gateway.metrics.render(), media_type=CONTENT_TYPE)

@@ -1,0 +1,102 @@
+"""How much and how slowly a client may send."""
+
+import asyncio
+import contextlib
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from corral.errors import BadRequest, PayloadTooLarge, RequestTimeout
+from corral.settings import Settings
+
+# After a refusal the rest of the body is thrown away for this long, so that a client that writes
+# everything before it reads still gets to see the answer.
+DISCARD_SECONDS = 2.0
+CLOSE = {"Connection": "close"}
+
+
+class LimitMiddleware:
+    """Pure ASGI: reading a body that is too large or too slow raises inside the route."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._max_body = settings.max_body_bytes
+        self._seconds = settings.body_timeout
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with a receive that counts and times the body."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body = _CountedBody(receive, _declared_length(scope), self._max_body, self._seconds)
+
+        async def send_then_discard(message: Message) -> None:
+            last = message["type"] == "http.response.body" and not message.get("more_body", False)
+            if not (last and body.refused):
+                await send(message)
+                return
+            await send({**message, "more_body": True})
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(_discard(receive), DISCARD_SECONDS)
+            await send({"type": "http.response.body", "body": b""})
+
+        await self._app(scope, body.receive, send_then_discard)
+
+
+class _CountedBody:
+    def __init__(self, receive: Receive, declared: int, limit: int, seconds: float) -> None:
+        self._receive, self._limit, self._seconds = receive, limit, seconds
+        self._seen, self._complete = 0, False
+        self._deadline: float | None = None
+        self.refused = False
+        self._check(declared)
+
+    async def receive(self) -> Message:
+        if self.refused:
+            raise self._too_large()
+        if self._complete:
+            return await self._receive()
+        message = await self._timed()
+        if message["type"] == "http.request":
+            self._seen += len(message.get("body", b""))
+            self._complete = not message.get("more_body", False)
+            self._check(self._seen)
+            if self.refused:
+                raise self._too_large()
+        return message
+
+    def _check(self, size: int) -> None:
+        self.refused = size > self._limit
+
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(
+            f"the body is over {self._limit} bytes (setting `max_body_bytes`); send less",
+            headers=CLOSE,
+        )
+
+    async def _timed(self) -> Message:
+        now = asyncio.get_running_loop().time()
+        if self._deadline is None:
+            self._deadline = now + self._seconds
+        try:
+            return await asyncio.wait_for(self._receive(), max(0.0, self._deadline - now))
+        except TimeoutError:
+            raise RequestTimeout(
+                f"the body did not arrive within {self._seconds:g} s (setting `body_timeout`)",
+                headers=CLOSE,
+            ) from None
+
+
+def _declared_length(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            if not value.isdigit():
+                raise BadRequest("the Content-Length header is no number")
+            return int(value)
+    return 0
+
+
+async def _discard(receive: Receive) -> None:
+    while True:
+        message = await receive()
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            return

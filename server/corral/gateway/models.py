@@ -1,0 +1,45 @@
+"""GET /v1/models and /v1/models/{name}."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from corral.gateway.deps import InGateway
+from corral.gateway.responses import JSONAnswer
+from corral.registry.catalog import Catalog, Model
+
+router = APIRouter(tags=["models"])
+
+
+@router.get("/v1/models")
+@router.get("/models", include_in_schema=False)
+async def list_models(gateway: InGateway) -> Response:
+    """Every name that may be sent as `model`, aliases included."""
+    catalog = gateway.catalog
+    entries = [_entry(name, catalog.find(name), catalog) for name in catalog.names()]
+    return JSONAnswer({"object": "list", "data": entries})
+
+
+@router.get("/v1/models/{name:path}")
+@router.get("/models/{name:path}", include_in_schema=False)
+async def retrieve_model(name: str, gateway: InGateway) -> Response:
+    """One model by name, alias, or either with `openai/` before it."""
+    model = gateway.catalog.find(name)
+    return JSONAnswer(_entry(name, model, gateway.catalog))
+
+
+def _entry(name: str, model: Model, catalog: Catalog) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "id": name,
+        "object": "model",
+        "created": model.created,
+        "owned_by": "corral",
+    }
+    corral: dict[str, Any] = {"kind": model.kind, "context_length": model.context_length}
+    if model.base:
+        corral["base"] = model.base
+    if name != model.name:
+        corral["alias_of"] = model.name
+    entry["corral"] = corral
+    return entry

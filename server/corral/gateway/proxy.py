@@ -1,0 +1,181 @@
+"""Relay one request to llama-server and its answer back, byte by byte.
+
+The client going away, and Corral stopping, end the upstream request, which frees its slot. An
+upstream that breaks off before the first byte is an HTTP error; after it, an error event and the
+end of the stream.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import aiohttp
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from corral.errors import CorralError, NotReady, UpstreamError, UpstreamTimeout
+from corral.gateway.context import RequestContext
+from corral.gateway.sse import Dialect, EventStream, error_event, renaming
+from corral.gateway.upstream_errors import translate, translate_event
+from corral.runtime.upstream import Runtime
+
+EVENT_STREAM = "text/event-stream"
+BROKE_OFF = "llama-server ended in the middle of the answer; what came before may be incomplete"
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What to ask of llama-server, and under which name to answer."""
+
+    path: str
+    body: bytes
+    section: str
+    asked: str
+    dialect: Dialect
+
+
+class Relay(Response):
+    """An ASGI response that is the whole exchange with llama-server."""
+
+    def __init__(self, runtime: Runtime, stopping: asyncio.Event, exchange: Exchange) -> None:
+        self._runtime = runtime
+        self._stopping = stopping
+        self._exchange = exchange
+        self.background = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run until the answer is complete, the client has gone, or Corral stops."""
+        context = RequestContext.of(scope)
+        answer = asyncio.create_task(self._answer(send, context))
+        gone = asyncio.create_task(_disconnected(receive))
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({answer, gone, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                await _cancel(answer)
+                if not gone.done():
+                    await self._break_off(send, context)
+                context.outcome = "client_gone" if gone.done() else "stopped"
+                return
+            await answer
+        finally:
+            for task in (answer, gone, stopping):
+                task.cancel()
+
+    async def _answer(self, send: Send, context: RequestContext) -> None:
+        response = await self._runtime.post(self._exchange.path, self._exchange.body)
+        try:
+            if response.status != 200:
+                raise translate(response.status, await _read(response))
+            if response.content_type == EVENT_STREAM:
+                await self._stream(response, send, context)
+            else:
+                await self._whole(response, send)
+        finally:
+            # Closes the connection unless the body was read to its end: llama-server then stops.
+            response.close() if not response.content.at_eof() else response.release()
+
+    async def _whole(self, response: aiohttp.ClientResponse, send: Send) -> None:
+        raw = await _read(response)
+        # The router marks an instance's death only in the body, after what had come until then.
+        if raw.rstrip()[-1:] not in (b"}", b"]"):
+            raise UpstreamError(BROKE_OFF, headers={"Retry-After": "1"})
+        old, new = renaming(self._exchange.section, self._exchange.asked)
+        body = raw.replace(old, new)
+        headers = [
+            (b"content-type", response.headers.get("Content-Type", "application/json").encode()),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _stream(
+        self, response: aiohttp.ClientResponse, send: Send, context: RequestContext
+    ) -> None:
+        exchange = self._exchange
+        events = EventStream(exchange.dialect, renaming(exchange.section, exchange.asked))
+        broken: CorralError | None = None
+        chunks = response.content.iter_any()
+        first = await _first(chunks, events)
+        await send(_stream_start())
+        context.stream_began(exchange.dialect)
+        await send(_body(first))
+        try:
+            async for chunk in chunks:
+                ready = events.feed(chunk)
+                if ready:
+                    await send(_body(ready))
+        except TimeoutError:
+            broken = UpstreamTimeout("llama-server went silent (setting `upstream_timeout`)")
+        except aiohttp.ClientError:
+            await self._runtime.settle()
+            broken = UpstreamError(BROKE_OFF)
+        if events.error is not None:
+            broken = translate_event(events.error)
+        elif broken is None and not events.complete:
+            broken = UpstreamError(BROKE_OFF)
+        if broken is not None:
+            context.failed(broken)
+        await send(_body(error_event(exchange.dialect, broken.body()) if broken else b"", end=True))
+
+    async def _break_off(self, send: Send, context: RequestContext) -> None:
+        """Corral stops: an error event when the stream has begun, else an HTTP error."""
+        error = NotReady("Corral is stopping; the answer is incomplete")
+        if not context.started:
+            raise error
+        context.failed(error)
+        if context.stream_dialect is not None:
+            await send(_body(error_event(context.stream_dialect, error.body()), end=True))
+
+
+async def _first(chunks: AsyncIterator[bytes], events: EventStream) -> bytes:
+    """The first whole events. An upstream that ends before them is still an HTTP error."""
+    try:
+        async for chunk in chunks:
+            ready = events.feed(chunk)
+            if ready:
+                return ready
+            if events.error is not None:
+                raise translate_event(events.error)
+    except TimeoutError:
+        raise UpstreamTimeout("llama-server sent no token (setting `upstream_timeout`)") from None
+    except aiohttp.ClientError:
+        pass
+    raise UpstreamError(
+        "llama-server ended before the first token; it is being restarted, try again",
+        headers={"Retry-After": "1"},
+    )
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    try:
+        return await response.read()
+    except TimeoutError:
+        raise UpstreamTimeout("llama-server went silent (setting `upstream_timeout`)") from None
+    except aiohttp.ClientError:
+        raise UpstreamError(BROKE_OFF, headers={"Retry-After": "1"}) from None
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError, CorralError):
+        await task
+
+
+def _stream_start() -> dict[str, object]:
+    headers = [
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"cache-control", b"no-cache"),
+        (b"x-accel-buffering", b"no"),
+    ]
+    return {"type": "http.response.start", "status": 200, "headers": headers}
+
+
+def _body(data: bytes, *, end: bool = False) -> dict[str, object]:
+    return {"type": "http.response.body", "body": data, "more_body": not end}

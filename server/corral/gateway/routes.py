@@ -1,0 +1,131 @@
+"""The routes that llama-server answers: one table, one handler."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from corral.gateway import body as bodies
+from corral.gateway.compat import reconcile
+from corral.gateway.context import RequestContext
+from corral.gateway.deps import InGateway
+from corral.gateway.proxy import Exchange, Relay
+from corral.gateway.sse import Dialect
+
+
+@dataclass(frozen=True)
+class Passed:
+    """One thing that llama-server does: its path there, the paths here, and how it streams."""
+
+    upstream: str
+    paths: tuple[str, ...]
+    summary: str
+    dialect: Dialect = "native"
+    generates: bool = False
+    model_optional: bool = False
+
+
+PASSED = (
+    Passed(
+        "/v1/chat/completions",
+        ("/v1/chat/completions", "/chat/completions"),
+        "Chat, OpenAI's shape",
+        "openai",
+        generates=True,
+    ),
+    Passed(
+        "/v1/completions",
+        ("/v1/completions", "/completions"),
+        "Text completion, OpenAI's shape",
+        "openai",
+        generates=True,
+    ),
+    Passed(
+        "/v1/responses",
+        ("/v1/responses", "/responses"),
+        "Responses, OpenAI's shape",
+        "responses",
+        generates=True,
+    ),
+    Passed(
+        "/v1/messages",
+        ("/v1/messages", "/messages"),
+        "Messages, Anthropic's shape",
+        "anthropic",
+        generates=True,
+    ),
+    Passed(
+        "/v1/messages/count_tokens",
+        ("/v1/messages/count_tokens", "/messages/count_tokens"),
+        "Count the tokens of messages, Anthropic's shape",
+    ),
+    Passed("/v1/embeddings", ("/v1/embeddings", "/embeddings"), "Embeddings, OpenAI's shape"),
+    Passed("/v1/rerank", ("/v1/rerank", "/rerank"), "Rank documents by relevance to a query"),
+    Passed("/tokenize", ("/tokenize",), "Text to token ids", model_optional=True),
+    Passed("/detokenize", ("/detokenize",), "Token ids to text", model_optional=True),
+    Passed(
+        "/apply-template", ("/apply-template",), "Messages to the prompt text", model_optional=True
+    ),
+    Passed(
+        "/infill",
+        ("/infill",),
+        "Fill in the middle of a text",
+        generates=True,
+        model_optional=True,
+    ),
+)
+
+BODY_SCHEMA: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "model": {"type": "string", "description": "a name of GET /v1/models"},
+                        "stream": {"type": "boolean"},
+                    },
+                    "additionalProperties": True,
+                }
+            }
+        },
+    }
+}
+
+
+def build_router() -> APIRouter:
+    """A router with every path of `PASSED`."""
+    router = APIRouter(tags=["inference"])
+    for passed in PASSED:
+        for path in passed.paths:
+            router.add_api_route(
+                path,
+                _handler(passed),
+                methods=["POST"],
+                summary=passed.summary,
+                operation_id=path.strip("/").replace("/", "_").replace("-", "_"),
+                openapi_extra=BODY_SCHEMA,
+                include_in_schema=path == passed.paths[0],
+            )
+    return router
+
+
+def _handler(passed: Passed) -> Callable[[Request, InGateway], Awaitable[Response]]:
+    async def handle(request: Request, gateway: InGateway) -> Response:
+        body = bodies.parse(await request.body())
+        default = gateway.settings.default_model if passed.model_optional else None
+        asked = bodies.asked_model(body, default)
+        model = gateway.catalog.find(asked)
+        RequestContext.of(request.scope).model = model.name
+        reconcile(body)
+        if passed.generates:
+            bodies.with_defaults(body, gateway.runtime.defaults(model))
+        placement = gateway.runtime.placement(model)
+        raw = bodies.for_upstream(body, placement)
+        exchange = Exchange(passed.upstream, raw, placement.section, asked, passed.dialect)
+        return Relay(gateway.runtime, gateway.stopping, exchange)
+
+    return handle

@@ -1,0 +1,75 @@
+"""Server-sent events as bytes: cut at event boundaries, renamed, checked for a proper end. Pure.
+
+The model's name is replaced by bytes, not by parsing: llama-server writes compact JSON, and inside
+a JSON string every quote is escaped, so the sequence `"model":"NAME"` with bare quotes cannot be
+part of anything that a model has written.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+Dialect = Literal["openai", "responses", "anthropic", "native"]
+
+# How the last event of a complete stream begins.
+LAST_EVENT: Mapping[Dialect, tuple[bytes, ...]] = {
+    "openai": (b"data: [DONE]",),
+    "responses": (
+        b"event: response.completed\n",
+        b"event: response.incomplete\n",
+        b"event: response.failed\n",
+    ),
+    "anthropic": (b"event: message_stop\n",),
+}
+ERROR_EVENTS = (b'data: {"error":', b"event: error\n")
+END = b"\n\n"
+
+
+def renaming(upstream_name: str, asked_name: str) -> tuple[bytes, bytes]:
+    """The byte sequence to replace, and its replacement."""
+    old, new = (json.dumps(name, ensure_ascii=False) for name in (upstream_name, asked_name))
+    return b'"model":' + old.encode(), b'"model":' + new.encode()
+
+
+class EventStream:
+    """Feeds on chunks as they come from upstream, gives whole events with the name replaced."""
+
+    def __init__(self, dialect: Dialect, rename: tuple[bytes, bytes]) -> None:
+        self._dialect: Dialect = dialect
+        self._rename = rename
+        self._partial = b""
+        self._last = b""
+        self.error: bytes | None = None
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The events that are complete now; empty when none is. An error event of llama-server's,
+        always the last, is kept back in `error`, as the JSON text of its data."""
+        data = self._partial + chunk
+        cut = data.rfind(END) + len(END)
+        if cut < len(END):
+            self._partial = data
+            return b""
+        events, self._partial = data[:cut], data[cut:]
+        last = events.rfind(END, 0, -len(END))
+        start = 0 if last < 0 else last + len(END)
+        self._last = events[start:]
+        if self._last.startswith(ERROR_EVENTS):
+            self.error = self._last.partition(b"data: ")[2]
+            events = events[:start]
+        old, new = self._rename
+        return events.replace(old, new)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the stream has reached its proper end."""
+        if self._dialect == "native":
+            return b'"stop":true' in self._last
+        return self._last.startswith(LAST_EVENT[self._dialect])
+
+
+def error_event(dialect: Dialect, body: Mapping[str, Any]) -> bytes:
+    """An error envelope as the event that this dialect's clients understand."""
+    if dialect == "anthropic":
+        payload = json.dumps({"type": "error", **body})
+        return f"event: error\ndata: {payload}\n\n".encode()
+    return f"data: {json.dumps(body)}\n\n".encode()

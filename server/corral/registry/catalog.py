@@ -1,0 +1,157 @@
+"""The catalogue: every model and adapter there is, by name, and what is wrong with the rest.
+
+For now two sources: the bundled `models/models.toml`, and GGUF files dropped into the folders that
+are scanned. A bad file becomes a `Problem`; it never takes another model down. Scanning reads
+headers only. A catalogue is immutable: scan again to see changes.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote
+
+from corral.errors import InvalidModel, ModelNotFound
+
+Kind = Literal["base", "adapter", "embedding"]
+Default = int | float | str | bool
+
+# Names become section names and file names of llama-server's presets, so they are kept tame: a
+# colon there is read as a quantisation tag, a slash as a folder.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z")
+SHARD = re.compile(r"(?P<stem>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})\Z")
+PROVIDER_PREFIX = "openai/"
+
+
+@dataclass(frozen=True)
+class Model:
+    """Something that can answer requests under `name`."""
+
+    name: str
+    kind: Kind
+    path: Path
+    source: str
+    created: int = 0
+    size: int = 0
+    base: str | None = None
+    description: str = ""
+    sha256: str | None = None
+    architecture: str = ""
+    context_length: int | None = None
+    pooling: str | None = None
+    threads: int | None = None
+    has_chat_template: bool = False
+    defaults: Mapping[str, Default] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A model that cannot be served, and why."""
+
+    name: str
+    path: Path
+    message: str
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What can be served, by name, with the aliases of the settings."""
+
+    models: Mapping[str, Model]
+    problems: tuple[Problem, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def find(self, name: str) -> Model:
+        """The model that a client means by `name`.
+
+        Names are looked up whole, never split. One leading `openai/` (LiteLLM and DSPy send it) and
+        percent-encoding are undone when the name as sent is unknown.
+        """
+        for candidate in _spellings(name):
+            model = self.models.get(self.aliases.get(candidate, candidate))
+            if model is not None:
+                return model
+        raise ModelNotFound(self._unknown(name), param="model")
+
+    def names(self) -> list[str]:
+        """Every name that `find` knows, aliases with a working target included."""
+        return [*self.models, *(a for a, target in self.aliases.items() if target in self.models)]
+
+    def _unknown(self, name: str) -> str:
+        broken = [problem for problem in self.problems if problem.name in _spellings(name)]
+        if broken:
+            return f"model `{name}` cannot be served: {broken[0].message}"
+        known = ", ".join(f"`{known}`" for known in self.names()) or "none; see `corral models ls`"
+        return f"the model `{name}` does not exist here; there are: {known}"
+
+
+def _spellings(name: str) -> list[str]:
+    decoded = unquote(name)
+    spellings = [name, decoded, decoded.removeprefix(PROVIDER_PREFIX)]
+    return list(dict.fromkeys(spellings))
+
+
+def tame(stem: str) -> str:
+    """A file's stem as a model name: characters that no name may hold become `-`."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:200] or "model"
+
+
+class Collector:
+    """Gathers models and problems from several sources; the first to use a name keeps it."""
+
+    def __init__(self) -> None:
+        self.models: dict[str, Model] = {}
+        self.problems: list[Problem] = []
+
+    def add(self, model: Model) -> None:
+        """Take `model`, or record why it is refused."""
+        other = self.models.get(model.name)
+        if other is not None:
+            message = f"{model.path} has the name of {other.path}; rename the file"
+            self.problems.append(Problem(model.name, model.path, message))
+        elif not NAME.match(model.name):
+            message = f"`{model.name}` is no model name: letters, digits, `.`, `_`, `-`, up to 200"
+            self.problems.append(Problem(model.name, model.path, message))
+        elif any(character in str(model.path) for character in ";#,\n\r"):
+            # llama-server's preset format ends a value at `;` or `#`, and splits adapters at `,`.
+            message = f"the path {model.path} holds `;`, `#` or `,`; move or rename it"
+            self.problems.append(Problem(model.name, model.path, message))
+        else:
+            self.models[model.name] = model
+
+    def fail(self, name: str, path: Path, error: InvalidModel) -> None:
+        """Record that `path` cannot be served."""
+        self.problems.append(Problem(name, path, error.message))
+
+    def catalog(self, aliases: Mapping[str, str]) -> Catalog:
+        """The finished catalogue, without adapters whose base is missing."""
+        for model in [model for model in self.models.values() if model.kind == "adapter"]:
+            base = self.models.get(model.base or "")
+            if base is not None and base.kind == "base":
+                context = base.context_length
+                self.models[model.name] = replace(model, context_length=context)
+            else:
+                del self.models[model.name]
+                message = f"adapter `{model.name}` needs the base model `{model.base}`, not there"
+                self.problems.append(Problem(model.name, model.path, message))
+        return Catalog(dict(sorted(self.models.items())), tuple(self.problems), dict(aliases))
+
+
+def shards(paths: Iterable[Path]) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """Of `paths`, those that name a model (the first shard stands for all), and the incomplete."""
+    found = {path.name for path in paths}
+    whole, incomplete = [], []
+    for path in sorted(paths):
+        match = SHARD.match(path.stem)
+        if match is None:
+            whole.append(path)
+        elif int(match["index"]) == 1:
+            count = int(match["count"])
+            names = [f"{match['stem']}-{n:05}-of-{count:05}.gguf" for n in range(1, count + 1)]
+            missing = [name for name in names if name not in found]
+            if missing:
+                incomplete.append((path, f"the shard {missing[0]} is missing"))
+            else:
+                whole.append(path)
+    return whole, incomplete

@@ -1,0 +1,1 @@
+"""llama-server: its command line and presets, its supervision, and calls to it."""

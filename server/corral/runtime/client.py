@@ -1,0 +1,139 @@
+"""Typed calls to llama-server's router, over one pool of connections."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+from corral.errors import NotReady, UpstreamError, UpstreamTimeout
+from corral.runtime.command import Endpoint
+
+# llama-server closes a connection that was idle for 5 s. Ours must go first, or a request could be
+# written to a connection that is just being closed, with no way to tell whether it was read.
+IDLE_SECONDS = 3
+CONNECT_SECONDS = 5
+CALL_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One section as the router sees it. `status`: unloaded, loading, loaded, sleeping."""
+
+    section: str
+    status: str
+    failed: bool = False
+    exit_code: int | None = None
+
+
+class RouterClient:
+    """Calls to the router. Use as an async context manager; one per process."""
+
+    def __init__(self, upstream_timeout: float) -> None:
+        self._upstream_timeout = upstream_timeout
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=CONNECT_SECONDS, sock_read=self._upstream_timeout
+            ),
+            auto_decompress=False,
+            # Chunks of a long answer may be large; the default of 64 KiB costs more wake-ups.
+            read_bufsize=256 * 1024,
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def healthy(self, endpoint: Endpoint) -> bool:
+        """Whether the router answers. Short: a router that hangs counts as not healthy."""
+        try:
+            async with self._open().get(
+                endpoint.url + "/health", timeout=aiohttp.ClientTimeout(total=2)
+            ) as response:
+                return response.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+    async def instances(self, endpoint: Endpoint) -> list[Instance]:
+        """Every section with its status."""
+        body = await self._call(endpoint, "GET", "/models", None)
+        return [_instance(item) for item in body.get("data", [])]
+
+    async def load(self, endpoint: Endpoint, section: str) -> None:
+        """Ask for `section` to be loaded; returns before it is ready."""
+        await self._call(endpoint, "POST", "/models/load", {"model": section})
+
+    async def unload(self, endpoint: Endpoint, section: str) -> None:
+        """Ask for `section` to be unloaded once idle; its streams end after its stop timeout."""
+        await self._call(endpoint, "POST", "/models/unload", {"model": section})
+
+    async def post(self, endpoint: Endpoint, path: str, body: bytes) -> aiohttp.ClientResponse:
+        """Send `body` to `path` and return once the response headers are there.
+
+        Close the response to make llama-server give up the request.
+        Raises NotReady when nothing listens (nothing was sent), UpstreamTimeout, UpstreamError.
+        """
+        headers = {
+            "Authorization": f"Bearer {endpoint.key}",
+            "Content-Type": "application/json",
+        }
+        try:
+            return await self._open().post(endpoint.url + path, data=body, headers=headers)
+        except aiohttp.ClientConnectorError as error:
+            raise NotReady("llama-server is not listening; it is being restarted") from error
+        except TimeoutError as error:
+            raise UpstreamTimeout(
+                f"llama-server sent nothing for {self._upstream_timeout:g} s "
+                "(setting `upstream_timeout`)"
+            ) from error
+        except aiohttp.ClientError as error:
+            raise UpstreamError(
+                "llama-server ended before it answered; it is being restarted, try again",
+                headers={"Retry-After": "1"},
+            ) from error
+
+    async def _call(
+        self, endpoint: Endpoint, method: str, path: str, body: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {endpoint.key}"}
+        try:
+            async with self._open().request(
+                method,
+                endpoint.url + path,
+                json=body,
+                headers=headers,
+                timeout=aiohttp.ClientTimeout(total=CALL_SECONDS),
+            ) as response:
+                answer: dict[str, Any] = await response.json(content_type=None)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise UpstreamError(f"llama-server did not answer {method} {path}: {error}") from error
+        if response.status != 200:
+            detail = answer.get("error", {}).get("message", answer)
+            raise UpstreamError(f"llama-server refused {method} {path}: {detail}")
+        return answer
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("RouterClient is used outside its `async with`")
+        return self._session
+
+
+def _instance(item: Mapping[str, Any]) -> Instance:
+    status = item.get("status", {})
+    return Instance(
+        section=str(item.get("id", "")),
+        status=str(status.get("value", "unloaded")),
+        failed=bool(status.get("failed", False)),
+        exit_code=status.get("exit_code"),
+    )

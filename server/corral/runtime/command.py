@@ -1,0 +1,50 @@
+"""Build, purely, the command line of llama-server in router mode."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from corral.settings import Settings
+
+BINARY = "llama-server"
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where one start of llama-server listens, and the key that it and its instances ask for."""
+
+    port: int
+    key: str = field(repr=False)
+
+    @property
+    def url(self) -> str:
+        """Base URL, without a trailing slash."""
+        return f"http://{HOST}:{self.port}"
+
+
+def router_argv(settings: Settings, presets: Path, port: int) -> list[str]:
+    """The argv of the router. Its flags reach every instance too, so only what holds for all."""
+    return [
+        str(settings.llama_bin_dir / BINARY),
+        "--host", HOST,
+        "--port", str(port),
+        "--models-preset", str(presets),
+        "--models-max", str(settings.models_max),
+        "--no-ui",
+        "--no-slots",
+        "--offline",
+        "--cors-origins", "localhost",
+        "--no-cors-credentials",
+        "--log-colors", "off",
+        "--log-prefix",
+        "--log-timestamps",
+    ]  # fmt: skip
+
+
+def router_environment(endpoint: Endpoint, empty_cache: Path) -> dict[str, str]:
+    """What the router needs in its environment; its instances inherit the key from there.
+
+    The model cache points at an empty folder, or the router would list and offer whatever other
+    programs have downloaded.
+    """
+    return {"LLAMA_API_KEY": endpoint.key, "LLAMA_CACHE": str(empty_cache)}

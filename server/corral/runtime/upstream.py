@@ -1,0 +1,135 @@
+"""From a model to an open response of the llama-server that serves it.
+
+The only file that knows by which way a request reaches an instance: for now through the router,
+which loads, evicts and wakes.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+
+import aiohttp
+
+from corral.errors import NotReady, UpstreamError
+from corral.registry.catalog import Catalog, Default, Model
+from corral.runtime.client import RouterClient
+from corral.runtime.presets import Layout, Placement, lay_out
+from corral.runtime.supervisor import Supervisor
+from corral.settings import Settings
+
+# The router answers with this, as plain text, when the connection to an instance could not be made:
+# the instance has just died and the router has not noticed yet. Nothing was sent, so asking again
+# is safe; by then the router loads the model anew.
+NOT_CONNECTED = b"proxy error: Could not establish connection"
+RECONNECT_PAUSE = 0.1
+RECONNECTS = 20
+SETTLE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Whether requests can be served; `reason` says why not. `sections` has each one's state.
+    `failed`: waiting alone will not help."""
+
+    ready: bool
+    reason: str
+    sections: Mapping[str, str]
+    failed: bool = False
+
+
+class Runtime:
+    """Every model of a catalogue, ready to be asked."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        on_restart: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.layout: Layout = lay_out(catalog, settings)
+        self._settings = settings
+        self._catalog = catalog
+        self._client = RouterClient(settings.upstream_timeout)
+        self.supervisor = Supervisor(settings, self.layout, self._client, on_restart)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator["Runtime"]:
+        """llama-server runs inside the block and is gone, with its instances, after it."""
+        async with self._client:
+            await self.supervisor.start()
+            try:
+                yield self
+            finally:
+                await self.supervisor.stop()
+
+    def placement(self, model: Model) -> Placement:
+        """The section that serves `model`, and its adapters' scales."""
+        return self.layout.placements[model.name]
+
+    def defaults(self, model: Model) -> dict[str, Default]:
+        """The sampling defaults for `model`: its base's, then its own, settings over catalogue."""
+        chain = [model] if model.base is None else [self._catalog.models[model.base], model]
+        merged: dict[str, Default] = {}
+        for link in chain:
+            merged |= link.defaults
+            if link.name in self._settings.models:
+                merged |= self._settings.models[link.name].defaults
+        return merged
+
+    async def post(self, path: str, body: bytes) -> aiohttp.ClientResponse:
+        """Ask llama-server; returns when the response headers are there. The caller closes it.
+
+        Waits for a start or restart in progress, and asks again while an instance that has died is
+        being replaced; both only as long as nothing of the request was acted upon.
+        """
+        deadline = asyncio.get_running_loop().time() + self._settings.load_timeout
+        for attempt in range(RECONNECTS):
+            remaining = max(0.0, deadline - asyncio.get_running_loop().time())
+            endpoint = await self.supervisor.ensure_ready(remaining)
+            try:
+                response = await self._client.post(endpoint, path, body)
+            except NotReady:
+                if attempt == RECONNECTS - 1:
+                    raise
+            except UpstreamError:
+                await self.settle()
+                raise
+            else:
+                if not await _instance_gone(response):
+                    return response
+                response.close()
+            await asyncio.sleep(RECONNECT_PAUSE)
+        raise NotReady("the model's llama-server does not come up", headers={"Retry-After": "5"})
+
+    async def settle(self) -> None:
+        """After a broken connection: return once llama-server is known to be alive or known to be
+        dead. Else the very next request could be sent down another connection to the dead one."""
+        await self.supervisor.verify(SETTLE_SECONDS)
+
+    async def readiness(self) -> Readiness:
+        """Whether requests can be served now, and what each section does."""
+        status = self.supervisor.status
+        sections = await self.supervisor.sections()
+        states = {name: state for name, (state, _) in sections.items()}
+        if status.phase != "ready":
+            detail = f": {status.detail}" if status.detail else ""
+            return Readiness(False, f"llama-server is {status.phase}{detail}", states)
+        for section in self.layout.preloaded:
+            state = states.get(section, "unknown")
+            # `unloaded` without a failure: it was evicted or has died, and the next request wakes it.
+            if state == "failed":
+                log = self.supervisor.log
+                return Readiness(
+                    False, f"model `{section}` failed to load; see {log}", states, True
+                )
+            if state == "loading":
+                return Readiness(False, f"model `{section}` is loading", states)
+        return Readiness(True, "", states)
+
+
+async def _instance_gone(response: aiohttp.ClientResponse) -> bool:
+    """Whether this is the router's note that the instance could not be reached."""
+    if response.status != 500:
+        return False
+    return (await response.read()).startswith(NOT_CONNECTED)

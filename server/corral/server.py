@@ -1,0 +1,98 @@
+"""Run the application under uvicorn, and end it in order.
+
+On SIGTERM or Ctrl-C no new connection is taken; what runs has half of `stop_timeout` to finish and
+gets an error event then; llama-server is ended after that. A second Ctrl-C ends everything at once.
+"""
+
+import asyncio
+import socket
+import sys
+
+import uvicorn
+from fastapi import FastAPI
+
+from corral import log
+from corral.app import create_app
+from corral.gateway.deps import Gateway
+from corral.gateway.protocol import HeaderTimeoutProtocol
+from corral.registry.catalog import Catalog
+from corral.settings import Settings
+
+# Beyond the streams' grace: for the error events to go out and connections to close.
+CLOSING_SECONDS = 1
+POLL_SECONDS = 0.05
+
+
+def run(settings: Settings, catalog: Catalog, listener: socket.socket) -> None:
+    """Serve on `listener` until told to stop. What must hold first: `corral.preflight`."""
+    log.setup(settings.log_level)
+    _warn(catalog)
+    app = create_app(settings, catalog)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        http=HeaderTimeoutProtocol.with_timeout(settings.header_timeout),
+        timeout_keep_alive=int(settings.keep_alive),
+        timeout_graceful_shutdown=int(settings.stop_timeout / 2 + CLOSING_SECONDS),
+        server_header=False,
+        date_header=False,
+        lifespan="on",
+        ws="none",
+    )
+    Server(config, app, listener).run(sockets=[listener])
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server that announces readiness and lets streams end with an error event."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, listener: socket.socket) -> None:
+        super().__init__(config)
+        self._gateway: Gateway = app.state.gateway
+        self._listener = listener
+        self._announcement: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and tell on stderr when the first request can be served."""
+        await super().startup(sockets)
+        self._announcement = asyncio.create_task(self._announce())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop taking requests, break off what has not finished in time, end llama-server."""
+        if self._announcement is not None:
+            self._announcement.cancel()
+        grace = self._gateway.settings.stop_timeout / 2
+        asyncio.get_running_loop().call_later(grace, self._gateway.stopping.set)
+        await super().shutdown(sockets)
+
+    async def _announce(self) -> None:
+        told = ""
+        state = await self._gateway.runtime.readiness()
+        while not state.ready:
+            if state.failed and state.reason != told:
+                told = state.reason
+                print(f"corral: not ready: {told}", file=sys.stderr, flush=True)
+            await asyncio.sleep(POLL_SECONDS)
+            state = await self._gateway.runtime.readiness()
+        print(_banner(self._gateway, self._listener), file=sys.stderr, flush=True)
+
+
+def _banner(gateway: Gateway, listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    names = gateway.catalog.names()
+    model = gateway.settings.default_model
+    example = model if model in names or not names else names[0]
+    key = " -H 'Authorization: Bearer YOUR_KEY'" if gateway.settings.has_keys else ""
+    return (
+        f"\nCorral serves {url}/v1  (docs: {url}/docs)\n"
+        f"models: {', '.join(names) or 'none'}\n"
+        f"try:    curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' \\\n"
+        f'          -d \'{{"model":"{example}","messages":[{{"role":"user","content":"Hello"}}]}}\'\n'
+        "stop:   Ctrl-C\n"
+    )
+
+
+def _warn(catalog: Catalog) -> None:
+    for problem in catalog.problems:
+        print(f"corral: not served: {problem.message}", file=sys.stderr)

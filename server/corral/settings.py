@@ -1,0 +1,282 @@
+"""Every setting of Corral, parsed once into one frozen object.
+
+Order, highest first: command-line flags, `CORRAL_…` environment variables, the settings file
+(`--config`, else `CORRAL_CONFIG`, else `corral.toml` in the data directory), the defaults here.
+This is the only module that reads the environment. `corral.example.toml` explains each field and a
+test keeps the two in step. A name that is not a setting is an error with the nearest valid one.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
+
+from corral.errors import SettingsError
+
+PREFIX = "CORRAL_"
+# The data directory's variable is CORRAL_DATA; every other one is CORRAL_ and the setting's name.
+RENAMED = {"data": "data_dir"}
+NOT_SETTINGS = {"CORRAL_CONFIG"}
+SETTINGS_FILE = "corral.toml"
+LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
+
+
+def clone_root() -> Path | None:
+    """The checkout this package runs from; None when it is installed elsewhere."""
+    root = Path(__file__).resolve().parents[2]
+    return root if (root / "server" / "corral").is_dir() else None
+
+
+def is_loopback_name(host: str) -> bool:
+    """Whether `host`, without a port, means this machine and nothing else."""
+    if host in LOOPBACK_HOSTS:
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _default_data_dir() -> Path:
+    root = clone_root()
+    return root / "data" if root else Path.home() / ".local" / "share" / "corral"
+
+
+def _default_bin_dir() -> Path:
+    return (clone_root() or _default_data_dir()) / "build" / "llama" / "current" / "bin"
+
+
+def _default_bundled_dir() -> Path:
+    return (clone_root() or _default_data_dir()) / "models"
+
+
+def _split(value: Any) -> Any:
+    """`a,b` from the environment; lists (from the file) pass."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _split_pairs(value: Any) -> Any:
+    """`a=b,c=d` from the environment; tables (from the file) pass."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.split("=", 1) for part in _split(value)]
+    if any(len(pair) != 2 for pair in pairs):
+        raise ValueError("must look like `name=model,name=model`")
+    return {name.strip(): target.strip() for name, target in pairs}
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+Seconds = Annotated[float, Field(gt=0, le=86400)]
+PathList = Annotated[tuple[Path, ...], BeforeValidator(_split)]
+SecretList = Annotated[tuple[SecretStr, ...], BeforeValidator(_split)]
+NameList = Annotated[tuple[str, ...], BeforeValidator(_split)]
+NameMap = Annotated[dict[str, str], BeforeValidator(_split_pairs)]
+
+
+class ModelSettings(BaseModel):
+    """What may be set for one model by name, under `[models.NAME]` in the settings file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    ctx_size: int | None = Field(None, ge=128, le=16_777_216)
+    slots: int | None = Field(None, ge=1, le=256)
+    threads: int | None = Field(None, ge=1, le=4096)
+    gpu_layers: int | None = Field(None, ge=0, le=100_000)
+    defaults: dict[str, int | float | str | bool] = Field(default_factory=dict)
+
+
+class Settings(BaseModel):
+    """All settings. Frozen: pass the object, never a copy of single fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    allowed_hosts: NameList = ()
+    api_keys: SecretList = ()
+    api_keys_file: Path | None = None
+
+    data_dir: Path = Field(default_factory=_default_data_dir)
+    models_dirs: PathList = ()
+    bundled_models_dir: Path = Field(default_factory=_default_bundled_dir)
+    llama_bin_dir: Path = Field(default_factory=_default_bin_dir)
+
+    aliases: NameMap = Field(
+        default_factory=lambda: dict.fromkeys(
+            ("gpt-4o", "gpt-4o-mini", "gpt-4.1-mini", "gpt-3.5-turbo"), "corral-tiny-folio"
+        )
+    )
+    default_model: str = "corral-tiny-folio"
+    preload: NameList = ("corral-tiny-folio",)
+    models_max: int = Field(4, ge=1, le=256)
+    ctx_size: int = Field(8192, ge=128, le=16_777_216)
+    slots: int = Field(4, ge=1, le=256)
+    threads: int | None = Field(None, ge=1, le=4096)
+    gpu_layers: int | None = Field(None, ge=0, le=100_000)
+    prompt_cache_mib: int = Field(512, ge=0, le=1_048_576)
+    models: dict[str, ModelSettings] = Field(default_factory=dict)
+
+    max_body_bytes: int = Field(32 * 1024 * 1024, ge=1024)
+    header_timeout: Seconds = 10
+    body_timeout: Seconds = 60
+    load_timeout: Seconds = 120
+    upstream_timeout: Seconds = 600
+    stop_timeout: Seconds = 8
+    keep_alive: Seconds = 75
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    llama_log_max_bytes: int = Field(10 * 1024 * 1024, ge=4096)
+
+    @field_validator(
+        "data_dir", "bundled_models_dir", "llama_bin_dir", "api_keys_file", "models_dirs"
+    )
+    @classmethod
+    def _make_absolute(cls, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(_absolute(path) for path in value)
+        return _absolute(value) if value is not None else None
+
+    @property
+    def is_loopback(self) -> bool:
+        """Only programs on this machine can reach the server."""
+        return is_loopback_name(self.host)
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether requests must carry an API key."""
+        return bool(self.api_keys)
+
+    @property
+    def logs_dir(self) -> Path:
+        """Where llama-server's own output goes."""
+        return self.data_dir / "logs"
+
+    def redacted(self) -> dict[str, Any]:
+        """The settings in force, JSON-ready, with every secret shown as `**********`."""
+        return self.model_dump(mode="json")
+
+
+def load(flags: Mapping[str, Any] | None = None, config: Path | None = None) -> Settings:
+    """Merge flags, environment, file and defaults; raise SettingsError naming what is wrong.
+
+    `flags` whose value is None count as not given.
+    """
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    environment = _from_environment()
+    path = _settings_path(given, environment, config)
+    from_file = _from_file(path) if path else {}
+    origin = (
+        dict.fromkeys(from_file, str(path))
+        | {name: _variable(name) for name in environment}
+        | dict.fromkeys(given, "a command-line flag")
+    )
+    try:
+        settings = Settings(**{**from_file, **environment, **given})
+    except ValidationError as error:
+        raise SettingsError(_explain(error, origin)) from None
+    return _with_keys_from_file(settings)
+
+
+def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """The environment for llama-server: ours without LLAMA_ARG_… (they would override the presets),
+    without Corral's own variables and without keys that are none of its business."""
+    hidden = ("LLAMA_ARG_", "LLAMA_API_KEY", "LLAMA_SERVER_", PREFIX, "OPENAI_", "HF_TOKEN", "AIP_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
+    return {**kept, **extra}
+
+
+def _variable(field: str) -> str:
+    short = {target: name for name, target in RENAMED.items()}.get(field, field)
+    return PREFIX + short.upper()
+
+
+def _from_environment() -> dict[str, str]:
+    known = {_variable(name): name for name in Settings.model_fields if name != "models"}
+    found: dict[str, str] = {}
+    for variable, value in os.environ.items():
+        if not variable.startswith(PREFIX) or variable in NOT_SETTINGS:
+            continue
+        if variable not in known:
+            raise SettingsError(_unknown("environment variable", variable, [*known, *NOT_SETTINGS]))
+        found[known[variable]] = value
+    return found
+
+
+def _settings_path(
+    flags: Mapping[str, Any], environment: Mapping[str, str], config: Path | None
+) -> Path | None:
+    named = config or os.environ.get("CORRAL_CONFIG")
+    if named:
+        path = _absolute(Path(named))
+        if not path.is_file():
+            raise SettingsError(f"settings file {path} does not exist; see corral.example.toml")
+        return path
+    data_dir = flags.get("data_dir") or environment.get("data_dir") or _default_data_dir()
+    path = _absolute(Path(data_dir)) / SETTINGS_FILE
+    return path if path.is_file() else None
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise SettingsError(f"settings file {path} cannot be read: {error}") from error
+    for name in values:
+        if name not in Settings.model_fields:
+            raise SettingsError(_unknown(f"setting in {path}", name, list(Settings.model_fields)))
+    return values
+
+
+def _unknown(kind: str, name: str, valid: list[str]) -> str:
+    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    hint = f"did you mean `{near[0]}`?" if near else f"valid ones: {', '.join(sorted(valid))}"
+    return f"unknown {kind}: `{name}`; {hint}"
+
+
+def _explain(error: ValidationError, origin: Mapping[str, str]) -> str:
+    problems = []
+    for item in error.errors(include_url=False, include_input=False):
+        field = ".".join(str(part) for part in item["loc"]) or "settings"
+        if item["type"] == "extra_forbidden":
+            problems.append(_unknown_nested(item["loc"]))
+            continue
+        source = origin.get(str(item["loc"][0]), "a default") if item["loc"] else "a default"
+        problems.append(f"setting `{field}` (from {source}): {item['msg']}")
+    return "; ".join(problems) + "; corral.example.toml lists valid values"
+
+
+def _unknown_nested(loc: tuple[int | str, ...]) -> str:
+    model = ModelSettings if len(loc) > 1 else Settings
+    return _unknown("setting", str(loc[-1]), list(model.model_fields))
+
+
+def _with_keys_from_file(settings: Settings) -> Settings:
+    path = settings.api_keys_file
+    if path is None:
+        return settings
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"setting `api_keys_file`: {path} cannot be read: {error}") from error
+    keys = [SecretStr(line.strip()) for line in lines if line.strip() and line[0] != "#"]
+    if not keys:
+        raise SettingsError(f"setting `api_keys_file`: {path} holds no key; one key per line")
+    return settings.model_copy(update={"api_keys": (*settings.api_keys, *keys)})

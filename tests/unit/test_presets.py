@@ -1,0 +1,152 @@
+"""llama-server's command line and presets, to the letter."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from corral.registry.catalog import Catalog, Model
+from corral.runtime.command import Endpoint, router_argv, router_environment
+from corral.runtime.presets import Layout, lay_out
+from corral.settings import Settings
+
+
+def model(name: str, kind: Any = "base", **more: Any) -> Model:
+    path = Path(f"/m/{name}.gguf")
+    return Model(name=name, kind=kind, path=path, source="bundled", context_length=4096, **more)
+
+
+CATALOG = Catalog(
+    {
+        "tiny": model("tiny", threads=1),
+        "tiny-a": model("tiny-a", "adapter", base="tiny"),
+        "tiny-b": model("tiny-b", "adapter", base="tiny"),
+        "tiny-embed": model("tiny-embed", "embedding", pooling="mean"),
+        "plain": model("plain"),
+    }
+)
+
+GOLDEN = """\
+version = 1
+
+[tiny@1]
+model = /m/tiny.gguf
+ctx-size = 16384
+parallel = 4
+cache-ram = 512
+stop-timeout = 1
+threads = 1
+lora = /m/tiny-a.gguf,/m/tiny-b.gguf
+lora-init-without-apply = true
+load-on-startup = true
+
+[tiny-embed@1]
+model = /m/tiny-embed.gguf
+ctx-size = 16384
+parallel = 4
+cache-ram = 512
+stop-timeout = 1
+embeddings = true
+batch-size = 4096
+ubatch-size = 4096
+pooling = mean
+
+[plain@1]
+model = /m/plain.gguf
+ctx-size = 16384
+parallel = 4
+cache-ram = 512
+stop-timeout = 1
+"""
+
+
+def layout(**more: Any) -> Layout:
+    given = {"preload": ["tiny-a", "unknown"], **more}
+    return lay_out(CATALOG, Settings.model_validate(given))
+
+
+def test_the_preset_file() -> None:
+    assert layout().ini() == GOLDEN
+
+
+def test_only_the_section_of_a_preloaded_model_is_loaded_at_start() -> None:
+    assert layout().preloaded == ("tiny@1",)
+    assert layout(preload=[]).preloaded == ()
+
+
+def test_every_adapter_is_named_for_every_model_of_its_section() -> None:
+    """llama-server applies an adapter that a request leaves out."""
+    scales = {
+        name: place.lora and [entry["scale"] for entry in place.lora]
+        for name, place in layout().placements.items()
+    }
+    assert scales == {
+        "tiny": [0.0, 0.0],
+        "tiny-a": [1.0, 0.0],
+        "tiny-b": [0.0, 1.0],
+        "tiny-embed": None,
+        "plain": None,
+    }
+    first = layout().placements["tiny-b"].lora
+    assert first is not None
+    assert [entry["id"] for entry in first] == [0, 1]
+
+
+def test_a_new_set_of_adapters_is_a_new_section() -> None:
+    settings = Settings.model_validate({"preload": []})
+    placed = lay_out(CATALOG, settings, {"tiny": 7}).placements
+    assert placed["tiny-a"].section == "tiny@7"
+    assert placed["plain"].section == "plain@1"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"slots": 2}, {"parallel": "2", "ctx-size": "8192"}),
+        ({"ctx_size": 1000}, {"ctx-size": "4000"}),
+        ({"ctx_size": 100_000}, {"ctx-size": "16384"}),
+        ({"threads": 3}, {"threads": "3"}),
+        ({"gpu_layers": 0}, {"n-gpu-layers": "0"}),
+        ({"gpu_layers": 99}, {"n-gpu-layers": "99"}),
+        ({"prompt_cache_mib": 0}, {"cache-ram": "0"}),
+        ({"models": {"tiny": {"threads": 8}}, "threads": 3}, {"threads": "8"}),
+        ({"models": {"tiny": {"slots": 1, "ctx_size": 9000}}}, {"ctx-size": "9000"}),
+        ({"models": {"tiny": {"gpu_layers": 5}}, "gpu_layers": 0}, {"n-gpu-layers": "5"}),
+    ],
+)
+def test_every_setting_reaches_its_option(given: dict[str, Any], expected: dict[str, str]) -> None:
+    section = layout(**given).sections[0]
+    assert section.name == "tiny@1"
+    assert expected.items() <= section.options.items()
+
+
+def test_the_command_line_of_the_router() -> None:
+    settings = Settings.model_validate({"llama_bin_dir": "/bin/llama", "models_max": 7})
+    assert router_argv(settings, Path("/d/presets.ini"), 5555) == [
+        "/bin/llama/llama-server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "5555",
+        "--models-preset",
+        "/d/presets.ini",
+        "--models-max",
+        "7",
+        "--no-ui",
+        "--no-slots",
+        "--offline",
+        "--cors-origins",
+        "localhost",
+        "--no-cors-credentials",
+        "--log-colors",
+        "off",
+        "--log-prefix",
+        "--log-timestamps",
+    ]
+
+
+def test_the_key_is_in_the_environment_not_in_the_arguments() -> None:
+    endpoint = Endpoint(5555, "secret")
+    assert router_environment(endpoint, Path("/none"))["LLAMA_API_KEY"] == "secret"
+    assert endpoint.url == "http://127.0.0.1:5555"
+    assert "secret" not in repr(endpoint)

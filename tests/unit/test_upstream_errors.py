@@ -1,0 +1,65 @@
+"""llama-server's errors: whose fault, which status, which field."""
+
+import json
+
+import pytest
+
+from corral.errors import BadRequest, NotReady, UpstreamError
+from corral.gateway.upstream_errors import translate, translate_event
+
+
+def said(message: str, kind: str = "server_error", code: int = 500) -> bytes:
+    return json.dumps({"error": {"message": message, "type": kind, "code": code}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "param"),
+    [
+        (400, "Field 'temperature': type must be number, but is string", "temperature"),
+        (400, "'messages' is required", "messages"),
+        (500, "Failed to parse tools: Missing tool type; tools = [\n  1\n]", "tools"),
+        (500, "[json.exception.type_error.302] type must be string", None),
+        (500, "image input is not supported - hint: you may need to provide the mmproj", None),
+        (501, "This server does not support embeddings", None),
+        (500, "vector::_M_range_check: __n (which is 99) >= this->size() (which is 3)", None),
+    ],
+)
+def test_the_callers_mistakes_are_400(status: int, message: str, param: str | None) -> None:
+    error = translate(status, said(message))
+    assert isinstance(error, BadRequest)
+    assert error.param == param
+    assert "; tools =" not in error.message
+
+
+def test_a_prompt_too_long_has_the_code_that_clients_know() -> None:
+    error = translate(400, said("request (9 tokens) exceeds", "exceed_context_size_error"))
+    assert (error.status, error.code) == (400, "context_length_exceeded")
+
+
+@pytest.mark.parametrize(
+    ("status", "raw", "kind"),
+    [
+        (503, said("Loading model", "unavailable_error"), NotReady),
+        (500, b"proxy error: Failed to read connection", UpstreamError),
+        (500, said("failed to decode, ret = -1"), UpstreamError),
+        (401, said("Invalid API Key"), UpstreamError),
+        (500, b"", UpstreamError),
+        (500, b"[1]", UpstreamError),
+        (500, b'{"error": "text"}', UpstreamError),
+        (302, b"<html>", UpstreamError),
+    ],
+)
+def test_the_servers_failures_are_5xx(status: int, raw: bytes, kind: type[UpstreamError]) -> None:
+    error = translate(status, raw)
+    assert type(error) is kind
+    assert error.message
+
+
+def test_what_helps_to_try_again_says_when() -> None:
+    assert translate(503, said("Loading model")).headers["Retry-After"]
+    assert translate(500, b"proxy error: x").headers["Retry-After"]
+
+
+def test_an_error_event_has_its_status_inside() -> None:
+    assert isinstance(translate_event(said("x must be y", code=400)), BadRequest)
+    assert isinstance(translate_event(b"nonsense"), UpstreamError)
