@@ -60,6 +60,13 @@ check_compiler() {
   die "no C++ compiler answers to '${CXX:-c++}'." "Mend it with: $(install_with g++ gcc)"
 }
 
+set_path_map() {
+  PATH_MAP=" -ffile-prefix-map=$ROOT=."
+  # GCC before 8 and clang before 10 do not know it.
+  # shellcheck disable=SC2086  # one word, and a blank before it
+  "${CXX:-c++}" $PATH_MAP -E -x c++ /dev/null >/dev/null 2>&1 || PATH_MAP=
+}
+
 check_cmake() {
   local version major minor mend
   mend="Mend it with: $(install_with cmake cmake)   (or: .venv/bin/pip install cmake)"
@@ -161,8 +168,9 @@ drop_foreign_cache() {
 
 configure() {
   # Without the ceiling git would find Corral's own repository above an unpacked source, and the
-  # commit of every change to Corral would be compiled into ggml.
-  run env GIT_CEILING_DIRECTORIES="$ROOT/build/src" cmake -S "$SOURCE" -B "$DIR" -G "$GENERATOR" "${FLAGS[@]}"
+  # commit of every change to Corral would be compiled into ggml. Paths are mapped so that __FILE__
+  # names no folder of this machine; ccache then finds another clone's results too.
+  run env GIT_CEILING_DIRECTORIES="$ROOT/build/src" CFLAGS="${CFLAGS:-}$PATH_MAP" CXXFLAGS="${CXXFLAGS:-}$PATH_MAP" cmake -S "$SOURCE" -B "$DIR" -G "$GENERATOR" "${FLAGS[@]}"
 }
 
 # An older pin has libcurl as a real option; there cmake itself stops when it is missing.
@@ -215,7 +223,7 @@ JSON
 
 build() {
   local start=$SECONDS
-  export CCACHE_BASEDIR=$ROOT CCACHE_NOHASHDIR=1 CCACHE_NAMESPACE
+  export CCACHE_BASEDIR=$ROOT CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=locale CCACHE_NAMESPACE
   CCACHE_NAMESPACE=corral-$(processor)
   SOURCE=$("$HERE/llama_source.sh")
   add_curl_if_real
@@ -259,6 +267,7 @@ if command -v ninja >/dev/null; then GENERATOR=Ninja; fi
 check_compiler
 check_cmake
 check_backend_tools
+set_path_map
 set_flags
 if [ -n "$DRY_RUN" ]; then dry_run; exit; fi
 mkdir -p "$ROOT/build/llama"

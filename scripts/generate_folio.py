@@ -7,11 +7,25 @@ The same seed gives the same rows; other seeds give other rows (a held-out set i
 
 import argparse
 import json
+import re
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from random import Random
 
 from synthetic import lexicon
 from synthetic.folio import SYSTEM, Folio, Row
+
+# The word lists are dictionaries and hold every word; rows with these stems are drawn again.
+CRUDE = re.compile(r"fuck|shit|cunt|nigg|whore|bitch|slut|wank|rapist|faggot|dildo|puta|fick|hure|schlampe|pute|salope", re.IGNORECASE)
+
+
+def clean_rows(folio: Folio) -> Iterator[Row]:
+    """Endless rows fit to be shown to anyone."""
+    while True:
+        row = folio.draw()
+        if not CRUDE.search(row.prompt):
+            yield row
 
 
 def chat_row(row: Row) -> dict[str, list[dict[str, str]]]:
@@ -34,7 +48,7 @@ def main() -> None:
     args = parser.parse_args()
     folio = Folio(Random(args.seed), lexicon.load())
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    rows = (json.dumps(chat_row(folio.draw()), ensure_ascii=False) + "\n" for _ in range(args.rows))
+    rows = (json.dumps(chat_row(row), ensure_ascii=False) + "\n" for row in islice(clean_rows(folio), args.rows))
     args.out.write_text("".join(rows), encoding="utf-8")
 
 

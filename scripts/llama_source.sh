@@ -29,7 +29,10 @@ bounded() {
   "$@" </dev/null & job=$!
   { sleep "$seconds"; kill -TERM -- "-$job"; } >/dev/null 2>&1 & watchdog=$!
   set +m
+  # Ctrl-C does not reach another process group by itself.
+  trap 'kill -TERM -- "-$job" "-$watchdog"; exit 130' INT TERM
   wait "$job" 2>/dev/null || status=$?
+  trap - INT TERM
   kill -TERM -- "-$watchdog" 2>/dev/null || true
   wait "$watchdog" 2>/dev/null || true
   return "$status"

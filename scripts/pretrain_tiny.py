@@ -1,10 +1,9 @@
 """Pretrain the bundled base model, corral-tiny, from nothing on generic text-to-JSON tasks.
 
-    python scripts/pretrain_tiny.py --llama-source llama.cpp --steps 6000 --out build/tiny
+    python scripts/pretrain_tiny.py --llama-source llama.cpp --steps 3400 --out build/tiny
 
 Reproducible by seed and package versions; checkpoints every few hundred steps and resumes by itself after a kill.
-The learning rate is constant, then falls to zero over the last quarter, so `--steps` may be raised or lowered while
-the run has not begun to fall. Writes OUT/corral-tiny.gguf and OUT/log.jsonl (step, tokens, loss, seconds).
+Writes OUT/corral-tiny.gguf and OUT/log.jsonl (step, tokens, loss, seconds).
 Needs the `train` and `data` groups, Debian's word lists (scripts/synthetic/lexicon.py) and a built llama.cpp
 (LLAMA_CPP_LIB_PATH for the bindings).
 """
@@ -12,7 +11,6 @@ Needs the `train` and `data` groups, Debian's word lists (scripts/synthetic/lexi
 import argparse
 import json
 import multiprocessing
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,10 +27,14 @@ BLOCK_EXAMPLES = 2048  # drawn, sorted by length and cut into batches together, 
 BATCH_TOKENS = 8192
 MAX_LENGTH = 4096
 RATE_ADAM, RATE_MUON = 3e-3, 4e-3
-WARMUP_STEPS, DECAY_SHARE = 100, 0.25
-CHECKPOINT_STEPS = 250
+# Constant rate until FALL_FROM, then linear to zero. Plain text weighs 4 in the first blocks, 1 after: every token of it is
+# learned and none can be known, so at 4 it was a tenth of the learned tokens and most of the loss (docs/log.md).
+WARMUP_STEPS, FALL_FROM = 100, 1400
+RAW_TEXT, RAW_TEXT_EARLY, EARLY_BLOCKS = 1.0, 4.0, 17
+CHECKPOINT_STEPS = 100
 
 Batch = tuple[np.ndarray, np.ndarray]
+Position = tuple[int, int]  # block and how many of its batches were used
 
 
 def block(gguf: Path, seed: int, number: int) -> list[Batch]:
@@ -42,7 +44,8 @@ def block(gguf: Path, seed: int, number: int) -> list[Batch]:
     from synthetic.tasks import Tasks  # noqa: PLC0415
 
     rng = Random(f"{seed}/{number}")
-    tasks, encoder = Tasks(rng, lexicon.load()), Encoder(gguf)
+    raw_text = RAW_TEXT_EARLY if number < EARLY_BLOCKS else RAW_TEXT
+    tasks, encoder = Tasks(rng, lexicon.load(), raw_text), Encoder(gguf)
     rows = [encoder.encode(tasks.draw()) for _ in range(BLOCK_EXAMPLES)]
     rows = sorted((row for row in rows if len(row[0]) <= MAX_LENGTH), key=lambda row: len(row[0]))
     batches, start = [], 0
@@ -62,18 +65,19 @@ def pad(rows: list[Batch]) -> Batch:
     return ids, mask
 
 
-def batches(gguf: Path, seed: int, skip: int) -> Iterator[Batch]:
-    """Endless batches; the first `skip` are drawn but not returned. One process draws ahead."""
+def batches(gguf: Path, seed: int, number: int, taken: int) -> Iterator[tuple[Position, Batch]]:
+    """Endless batches from the one after the first `taken` of block `number`, each with the position after it.
+
+    One process draws the next block ahead.
+    """
     context = multiprocessing.get_context("spawn")
-    with context.Pool(1, initializer=os.nice, initargs=(5,)) as pool:
-        number = 0
+    with context.Pool(1) as pool:
         pending = pool.apply_async(block, (gguf, seed, number))
         while True:
             ready = pending.get()
-            number += 1
-            pending = pool.apply_async(block, (gguf, seed, number))
-            yield from ready[skip:]
-            skip = max(0, skip - len(ready))
+            pending = pool.apply_async(block, (gguf, seed, number + 1))
+            yield from (((number, i + 1), batch) for i, batch in enumerate(ready) if i >= taken)
+            number, taken = number + 1, 0
 
 
 def optimizers(model: torch.nn.Module) -> list[torch.optim.Optimizer]:
@@ -87,9 +91,8 @@ def optimizers(model: torch.nn.Module) -> list[torch.optim.Optimizer]:
 
 
 def rate(step: int, steps: int) -> float:
-    """Share of the full learning rate: warm-up, constant, then linear to zero over the last quarter."""
-    fall = max(1, int(steps * DECAY_SHARE))
-    return min(1.0, (step + 1) / WARMUP_STEPS, max(0.0, (steps - step) / fall))
+    """Share of the full learning rate: warm-up, constant, then linear to zero at `steps`."""
+    return min(1.0, (step + 1) / WARMUP_STEPS, max(0.0, (steps - step) / max(1, steps - FALL_FROM)))
 
 
 def loss_of(model: Any, batch: Batch) -> torch.Tensor:
@@ -110,20 +113,18 @@ def save(path: Path, state: dict[str, Any]) -> None:
 def train(out: Path, steps: int, seed: int) -> Any:
     """Train to `steps`, from the checkpoint in `out` where there is one; returns the model."""
     model = tiny_model.fresh(seed)
-    optims, checkpoint, step = optimizers(model), out / "checkpoint.pt", 0
+    optims, checkpoint, step, position = optimizers(model), out / "checkpoint.pt", 0, (0, 0)
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
-        step = state["step"]
+        step, position = state["step"], state["position"]
         model.load_state_dict(state["model"])
         for optim, saved in zip(optims, state["optimizers"], strict=True):
             optim.load_state_dict(saved)
-    full = [group["lr"] for optim in optims for group in optim.param_groups]
-    full = [RATE_ADAM, RATE_MUON] if step else full
     started, tokens, recent = time.time(), 0, list[float]()
-    for batch in batches(out / "vocab.gguf", seed, step):
+    for position, batch in batches(out / "vocab.gguf", seed, *position):
         if step >= steps:
             break
-        for optim, lr in zip(optims, full, strict=True):
+        for optim, lr in zip(optims, (RATE_ADAM, RATE_MUON), strict=True):
             optim.param_groups[0]["lr"] = lr * rate(step, steps)
         loss = loss_of(model, batch)
         loss.backward()
@@ -136,8 +137,8 @@ def train(out: Path, steps: int, seed: int) -> Any:
             report(out, step, tokens, recent, started)
             recent = []
         if step % CHECKPOINT_STEPS == 0 or step == steps:
-            saved = {"step": step, "model": model.state_dict(), "optimizers": [o.state_dict() for o in optims]}
-            save(checkpoint, saved)
+            states = [optim.state_dict() for optim in optims]
+            save(checkpoint, {"step": step, "position": position, "model": model.state_dict(), "optimizers": states})
     return model
 
 
@@ -153,7 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("build/tiny"), help="work folder (default build/tiny)")
     parser.add_argument("--llama-source", type=Path, required=True, help="llama.cpp source tree, for its converter")
-    parser.add_argument("--steps", type=int, default=6000, help="optimiser steps in all (default 6000)")
+    parser.add_argument("--steps", type=int, default=3400, help="optimiser steps in all (default 3400)")
     parser.add_argument("--seed", type=int, default=1, help="seed of weights and data (default 1)")
     args = parser.parse_args()
     folder = args.out / "hf"

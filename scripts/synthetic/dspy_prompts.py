@@ -45,7 +45,7 @@ def _kind(value: Any) -> str:
 
 
 def _head(source: str, kinds: dict[str, str]) -> str:
-    outs = "\n".join(f"{i}. `{name}` ({kind}): " for i, (name, kind) in enumerate(kinds.items(), 1))
+    outs = "\n".join(f"{i}. `{name}` ({kind}): " for i, (name, kind) in enumerate(kinds.items(), 1)).rstrip()
     return (
         f"Your input fields are:\n1. `{source}` (str):\nYour output fields are:\n{outs}\n"
         "All interactions will be structured in the following way, with the appropriate values filled in.\n\n"

@@ -35,10 +35,11 @@ COPY = ("Repeat exactly: {t}", "Copy this text: {t}", "Echo: {t}", "{t}\n\nRepea
 
 
 class Tasks:
-    """Draws examples from one random stream."""
+    """Draws examples from one random stream. `raw_text` is the weight of plain text among about a hundred."""
 
-    def __init__(self, rng: Random, lexicon: Lexicon) -> None:
+    def __init__(self, rng: Random, lexicon: Lexicon, raw_text: float = 1.0) -> None:
         self.rng = rng
+        self.raw_text_weight = raw_text
         self.values = Values(rng, lexicon)
         self.records = Records(self.values)
 
@@ -46,7 +47,7 @@ class Tasks:
         """One example of a kind chosen by weight."""
         kinds: dict[Callable[[], Example], float] = {
             self.extract: 24, self.memorised: 18, self.few_shot: 9, self.tools: 15, self.dspy: 8, self.copy: 7,
-            self.transform: 6, self.question: 6, self.raw_text: 4, self.long: 2, self.about: 1,
+            self.transform: 6, self.question: 6, self.raw_text: self.raw_text_weight, self.long: 2, self.about: 1,
         }  # fmt: skip
         return self.rng.choices(list(kinds), list(kinds.values()))[0]()
 

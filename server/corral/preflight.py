@@ -7,6 +7,7 @@ import socket
 from corral.errors import SettingsError, StartupError
 from corral.registry.catalog import Catalog
 from corral.runtime.command import BINARY
+from corral.runtime.presets import lay_out
 from corral.settings import Settings
 
 
@@ -16,6 +17,7 @@ def check(settings: Settings, catalog: Catalog) -> None:
     _binary(settings)
     _bundled(settings, catalog)
     _aliases(settings, catalog)
+    _preload(settings, catalog)
     _data_dir(settings)
 
 
@@ -97,6 +99,16 @@ def _aliases(settings: Settings, catalog: Catalog) -> None:
                 f"there are: {known}",
                 param="aliases",
             )
+
+
+def _preload(settings: Settings, catalog: Catalog) -> None:
+    sections = lay_out(catalog, settings).preloaded
+    if len(sections) > settings.models_max:
+        raise SettingsError(
+            f"setting `preload` names {len(sections)} base models, but `models_max` is "
+            f"{settings.models_max}; preload fewer or raise it",
+            param="preload",
+        )
 
 
 def _data_dir(settings: Settings) -> None:

@@ -5,8 +5,11 @@ gets an error event then; llama-server is ended after that. A second Ctrl-C ends
 """
 
 import asyncio
+import signal
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import uvicorn
 from fastapi import FastAPI
@@ -21,6 +24,7 @@ from corral.settings import Settings
 # Beyond the streams' grace: for the error events to go out and connections to close.
 CLOSING_SECONDS = 1
 POLL_SECONDS = 0.05
+HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run(settings: Settings, catalog: Catalog, listener: socket.socket) -> None:
@@ -51,6 +55,17 @@ class Server(uvicorn.Server):
         self._gateway: Gateway = app.state.gateway
         self._listener = listener
         self._announcement: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM end the server in order, with status 0; uvicorn would raise the signal
+        again at the end."""
+        before = {number: signal.signal(number, self.handle_exit) for number in HANDLED_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and tell on stderr when the first request can be served."""

@@ -20,7 +20,13 @@ from typing import Any, Self, TypeVar
 
 # Of Corral's own variables only these pass, to test another build or other weights.
 PASSED_ON = ("CORRAL_LLAMA_BIN_DIR", "CORRAL_BUNDLED_MODELS_DIR")
-DROPPED = ("CORRAL_", "OPENAI_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+DROPPED = ("CORRAL_", "LLAMA_", "OPENAI_", "HF_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+# Read as this module is imported: tests/conftest.py empties the environment for each test.
+ENVIRONMENT = {
+    name: value
+    for name, value in os.environ.items()
+    if name in PASSED_ON or not name.upper().startswith(DROPPED)
+}
 BANNER = re.compile(r"Corral serves (http://[^ ]+)/v1 ")
 START_SECONDS = 60
 STOP_SECONDS = 10
@@ -28,14 +34,9 @@ STOP_SECONDS = 10
 T = TypeVar("T")
 
 
-def clean_environment(**extra: str) -> dict[str, str]:
-    """This process's environment without what would lead a client or a server elsewhere."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.upper().startswith(DROPPED) or name in PASSED_ON
-    }
-    return {**kept, **extra}
+def child_environment(**extra: str) -> dict[str, str]:
+    """The environment without what would lead a client or a server elsewhere, and `extra`."""
+    return {**ENVIRONMENT, **extra}
 
 
 def wait_for(what: str, seconds: float, found: Callable[[], T]) -> T:
@@ -57,7 +58,7 @@ class CorralProcess:
         self.data_dir = folder / "data"
         self.log = folder / "corral.log"
         self._arguments = arguments
-        self._environment = clean_environment(**(environment or {}))
+        self._environment = child_environment(**(environment or {}))
         self._groups: set[int] = set()
         self._url = ""
         self._child: subprocess.Popen[bytes] | None = None

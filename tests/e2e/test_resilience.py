@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from openai import APIError, APIStatusError, AsyncOpenAI, OpenAI
 
-from tests.e2e.corral_process import CorralProcess, clean_environment, corral_argv, wait_for
+from tests.e2e.corral_process import CorralProcess, child_environment, corral_argv, wait_for
 
 STREAMS = 8
 RECOVERY_SECONDS = 5
@@ -153,7 +153,7 @@ def test_a_second_corral_on_the_same_port_says_so(corral: CorralProcess, tmp_pat
         corral_argv("serve", "--port", port, "--data-dir", str(tmp_path)),
         capture_output=True,
         text=True,
-        env=clean_environment(),
+        env=child_environment(),
         timeout=30,
     )
     assert second.returncode == 1
@@ -196,7 +196,7 @@ def test_without_binaries_the_command_that_builds_them_is_told(tmp_path: Path) -
         corral_argv("serve", "--port", "0", "--data-dir", str(tmp_path)),
         capture_output=True,
         text=True,
-        env=clean_environment(CORRAL_LLAMA_BIN_DIR=str(tmp_path)),
+        env=child_environment(CORRAL_LLAMA_BIN_DIR=str(tmp_path)),
         timeout=30,
     )
     assert done.returncode == 1
@@ -209,7 +209,7 @@ def test_the_bundled_model_broken_is_told_with_how_to_restore_it(tmp_path: Path)
         corral_argv("serve", "--port", "0", "--data-dir", str(tmp_path / "data")),
         capture_output=True,
         text=True,
-        env=clean_environment(CORRAL_BUNDLED_MODELS_DIR=str(tmp_path)),
+        env=child_environment(CORRAL_BUNDLED_MODELS_DIR=str(tmp_path)),
         timeout=30,
     )
     assert done.returncode == 1

@@ -101,11 +101,9 @@ def test_embeddings_of_a_model_that_makes_none(client: OpenAI) -> None:
     ("method", "path", "status"), [("POST", "/no/such", 404), ("GET", "/chat/completions", 405)]
 )
 def test_routes_that_do_not_exist(client: OpenAI, method: str, path: str, status: int) -> None:
+    call = client.get if method == "GET" else client.post
     with pytest.raises(APIStatusError) as raised:
-        if method == "GET":
-            client.get(path, cast_to=object)
-        else:
-            client.post(path, body={}, cast_to=object)
+        call(path, cast_to=object)
     assert raised.value.status_code == status
     assert raised.value.code
     assert path in raised.value.message

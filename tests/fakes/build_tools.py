@@ -7,6 +7,8 @@ scripts may rely on. The real build is exercised by the e2e tier, which serves f
 import os
 import shutil
 import subprocess
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -131,3 +133,11 @@ def make_clone(tmp_path: Path) -> Clone:
     clone.fake("cmake", FAKE_CMAKE)
     clone.fake("ninja")
     return clone
+
+
+def wait_for(seen: Callable[[], object]) -> None:
+    """Return once `seen()` is true; fail after 20 seconds."""
+    end = time.monotonic() + 20
+    while not seen():
+        assert time.monotonic() < end
+        time.sleep(0.02)

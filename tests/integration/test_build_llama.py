@@ -2,13 +2,12 @@
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from corral.diagnosis import LLAMA_COMMIT
-from tests.fakes.build_tools import TREE, Clone, make_clone
+from tests.fakes.build_tools import TREE, Clone, make_clone, wait_for
 
 
 @pytest.fixture
@@ -203,7 +202,7 @@ def test_a_failed_build_shows_why_and_is_tried_again(clone: Clone, stage: str) -
 def test_two_builds_at_once_take_turns(clone: Clone, tmp_path: Path) -> None:
     go = tmp_path / "go"
     first = clone.start(BACKEND="cpu", FAKE_WAIT_FOR=str(go))
-    _wait_for(lambda: clone.calls("--build"))
+    wait_for(lambda: clone.calls("--build"))
     second = clone.start(BACKEND="cpu", FAKE_WAIT_FOR=str(go))
     assert second.stderr is not None
     assert "waiting for it" in second.stderr.readline()
@@ -212,10 +211,3 @@ def test_two_builds_at_once_take_turns(clone: Clone, tmp_path: Path) -> None:
     assert len(clone.calls("--build")) == 1
     first.communicate()
     second.communicate()
-
-
-def _wait_for(seen: Callable[[], object]) -> None:
-    end = time.monotonic() + 20
-    while not seen():
-        assert time.monotonic() < end
-        time.sleep(0.02)

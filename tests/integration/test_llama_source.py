@@ -1,7 +1,9 @@
 """scripts/llama_source.sh, run for real over a fake pip and local git repositories."""
 
 import hashlib
+import os
 import shutil
+import signal
 import subprocess
 import tarfile
 import time
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from corral.diagnosis import LLAMA_COMMIT
-from tests.fakes.build_tools import ROOT, TREE, Clone, make_clone
+from tests.fakes.build_tools import ROOT, TREE, Clone, make_clone, wait_for
 
 
 @pytest.fixture
@@ -183,6 +185,28 @@ def test_a_git_that_hangs_is_ended(bare: Clone, upstream: Path, sdist: Path) -> 
     source(bare, FAKE_SDIST=str(sdist))
     assert time.monotonic() - start < 10
     assert len(bare.calls("pip")) == 1
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_ctrl_c_ends_git_too(bare: Clone, upstream: Path, tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    real = shutil.which("git")
+    hang = f"echo $$ >{pid_file}.new; mv {pid_file}.new {pid_file}; exec sleep 60"
+    bare.fake("git", f'case $1 in ls-remote) {hang} ;; *) exec {real} "$@" ;; esac')
+    script = subprocess.Popen(
+        ["bash", str(bare.root / "scripts" / "llama_source.sh")], env=bare.environment()
+    )
+    wait_for(pid_file.exists)
+    script.send_signal(signal.SIGINT)
+    assert script.wait(10) == 130
+    wait_for(lambda: not is_alive(int(pid_file.read_text())))
 
 
 def test_script_package_and_submodule_name_one_commit() -> None:

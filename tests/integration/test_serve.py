@@ -106,7 +106,8 @@ async def test_upstream_errors_become_the_envelope(
 async def test_an_upstream_that_breaks_off_mid_stream_is_an_error_event(
     served: Served, fault: str
 ) -> None:
-    events = await ask_stream(served.url, chat("gpt-4o", stream=True, tokens=5, **{fault: 3}))
+    where: dict[str, Any] = {fault: 3}
+    events = await ask_stream(served.url, chat("gpt-4o", stream=True, tokens=5, **where))
     assert [event["model"] for event in events[:3]] == ["gpt-4o"] * 3
     assert events[3]["error"]["code"] == "upstream_failed"
     assert len(events) == 4
@@ -124,7 +125,8 @@ async def test_an_upstream_that_breaks_off_before_the_first_event_is_502(
     served: Served, fault: str
 ) -> None:
     async with aiohttp.ClientSession() as session:
-        body = chat(stream=True, **{fault: 0})
+        at_once: dict[str, Any] = {fault: 0}
+        body = chat(stream=True, **at_once)
         async with session.post(served.url + "/v1/chat/completions", json=body) as answer:
             assert answer.status == 502
             assert answer.headers["Retry-After"]
@@ -171,6 +173,15 @@ def test_headers_that_come_by_drops_are_cut_off(served: Served) -> None:
     with socket.create_connection(address(served), timeout=5) as slow:
         slow.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n")
         assert slow.recv(1) == b""
+
+
+def test_what_is_no_http_gets_the_envelope(served: Served) -> None:
+    with socket.create_connection(address(served), timeout=5) as odd:
+        odd.sendall(b"HELLO\r\n\r\n")
+        head, _, body = b"".join(iter(lambda: odd.recv(4096), b"")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400")
+    assert b"x-request-id: req_" in head
+    assert json.loads(body)["error"]["code"] == "invalid_http"
 
 
 def test_a_body_that_comes_by_drops_is_408(served: Served) -> None:

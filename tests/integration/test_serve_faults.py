@@ -79,7 +79,7 @@ async def test_a_stop_ends_streams_with_an_error_event(tmp_path: Path) -> None:
         served.signal(signal.SIGTERM)
         for events in await asyncio.gather(*tasks):
             assert "Corral is stopping" in events[-1]["error"]["message"]  # type: ignore[index]
-        served.ended(5)
+        assert served.ended(5) == 0
         assert not any(map(is_alive, descendants))
         assert "Traceback" not in served.stderr
 
@@ -98,7 +98,7 @@ async def test_ctrl_c_kills_a_llama_server_that_ignores_sigterm(tmp_path: Path) 
         assert (await ask(served.url, chat()))[0] == 200
         descendants = family(served.process.pid)
         served.signal(signal.SIGINT)
-        served.ended(8)
+        assert served.ended(8) == 0
         assert not any(map(is_alive, descendants))
 
 

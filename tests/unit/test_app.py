@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +29,16 @@ def build(tmp_path: Path, **more: Any) -> FastAPI:
     return create_app(Settings.model_validate(given))
 
 
-@pytest.fixture
-def app(tmp_path: Path) -> FastAPI:
-    return build(tmp_path)
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
+    """For tests that leave no trace in it."""
+    return build(tmp_path_factory.mktemp("app"))
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
+    """The same with API keys."""
+    return build(tmp_path_factory.mktemp("closed"), api_keys=["first-key", "second-key"])
 
 
 async def post(app: FastAPI, path: str, body: Any, **headers: str) -> Answer:
@@ -136,20 +142,15 @@ async def test_a_sane_request_id_is_kept(app: FastAPI, sent: str, kept: bool) ->
     assert answer.headers["x-request-id"]
 
 
-KEYS = {"api_keys": ["first-key", "second-key"]}
-
-
 @pytest.mark.parametrize("header", ["Bearer first-key", "bearer second-key", "Bearer  first-key"])
-async def test_any_of_the_keys_opens(tmp_path: Path, header: str) -> None:
-    answer = await call(
-        build(tmp_path, **KEYS), "GET", "/v1/models", headers={"authorization": header}
-    )
+async def test_any_of_the_keys_opens(closed: FastAPI, header: str) -> None:
+    answer = await call(closed, "GET", "/v1/models", headers={"authorization": header})
     assert answer.status == 200
 
 
-async def test_anthropics_header_opens_too(tmp_path: Path) -> None:
+async def test_anthropics_header_opens_too(closed: FastAPI) -> None:
     headers = {"x-api-key": "first-key"}
-    assert (await call(build(tmp_path, **KEYS), "GET", "/models", headers=headers)).status == 200
+    assert (await call(closed, "GET", "/models", headers=headers)).status == 200
 
 
 @pytest.mark.parametrize(
@@ -165,22 +166,26 @@ async def test_anthropics_header_opens_too(tmp_path: Path) -> None:
     ],
 )
 async def test_every_route_but_health_needs_a_key(
-    tmp_path: Path, headers: dict[str, str], code: str
+    closed: FastAPI, headers: dict[str, str], code: str
 ) -> None:
-    app = build(tmp_path, **KEYS)
     others = ["/v1/models", "/ready", "/metrics", "/docs", "/openapi.json", "/nothing"]
     for method, path in [*[("POST", p) for p in INFERENCE], *[("GET", p) for p in others]]:
-        answer = await call(app, method, path, headers=headers)
+        answer = await call(closed, method, path, headers=headers)
         assert (answer.status, answer.error["code"]) == (401, code), path
         assert answer.error["type"] == "authentication_error"
         assert answer.headers["x-request-id"]
-    assert (await call(app, "GET", "/health", headers=headers)).status == 200
+    assert (await call(closed, "GET", "/health", headers=headers)).status == 200
 
 
 async def test_without_keys_any_authorization_is_accepted(app: FastAPI) -> None:
     for value in ("Bearer anything", "Basic x", ""):
         answer = await call(app, "GET", "/v1/models", headers={"authorization": value})
         assert answer.status == 200
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
+    return build(tmp_path_factory.mktemp("named"), allowed_hosts=["desk.example"])
 
 
 @pytest.mark.parametrize(
@@ -197,18 +202,18 @@ async def test_without_keys_any_authorization_is_accepted(app: FastAPI) -> None:
     ],
 )
 async def test_without_keys_only_names_of_this_host_are_answered(
-    tmp_path: Path, host: str, status: int
+    named: FastAPI, host: str, status: int
 ) -> None:
-    app = build(tmp_path, allowed_hosts=["desk.example"])
-    assert (await call(app, "GET", "/v1/models", headers={"host": host})).status == status
+    assert (await call(named, "GET", "/v1/models", headers={"host": host})).status == status
 
 
-async def test_with_keys_any_host_is_answered(tmp_path: Path) -> None:
+async def test_with_keys_any_host_is_answered(closed: FastAPI) -> None:
     headers = {"host": "corral.example", "authorization": "Bearer first-key"}
-    assert (await call(build(tmp_path, **KEYS), "GET", "/models", headers=headers)).status == 200
+    assert (await call(closed, "GET", "/models", headers=headers)).status == 200
 
 
-async def test_metrics_count_routes_by_pattern_and_errors_by_code(app: FastAPI) -> None:
+async def test_metrics_count_routes_by_pattern_and_errors_by_code(tmp_path: Path) -> None:
+    app = build(tmp_path)
     await post(app, "/v1/chat/completions", {"model": "nope"})
     await call(app, "GET", "/v1/models/tiny")
     await call(app, "GET", "/made/up/by/a/scanner")
@@ -241,12 +246,14 @@ async def test_one_log_line_per_request_without_what_was_said(
 
 
 @pytest.fixture
-def broken(app: FastAPI) -> Iterator[FastAPI]:
+def broken(tmp_path: Path) -> FastAPI:
+    app = build(tmp_path)
+
     @app.get("/broken")
     async def broken_route() -> None:
         raise ZeroDivisionError("internals")
 
-    yield app
+    return app
 
 
 async def test_a_bug_is_an_answer_without_its_internals(

@@ -79,6 +79,8 @@ def test_only_the_model_and_the_adapters_are_changed() -> None:
     raw = '{"model":"x","messages":[{"content":"é\\ud800 1.10","n":12345678901234567890}],"z":[{}]}'
     sent = json.loads(bodies.for_upstream(bodies.parse(raw.encode()), Placement("m@1")))
     assert sent == {**json.loads(raw), "model": "m@1"}
+    asked = {"lora": [{"id": 0, "scale": 9}]}
+    assert json.loads(bodies.for_upstream(asked, Placement("m@1"))) == {"model": "m@1"}
     lora = ({"id": 0, "scale": 0.0},)
     sent = json.loads(
         bodies.for_upstream({"lora": [{"id": 0, "scale": 9}]}, Placement("m@1", lora))

@@ -26,6 +26,16 @@ def test_nulls_inside_messages_stay() -> None:
     assert after(messages=messages) == {"messages": messages}
 
 
+def test_an_empty_turn_of_the_assistant_is_completed() -> None:
+    assert after(messages=[{"role": "assistant"}])["messages"][0]["content"] is None
+
+
+def test_no_messages_at_all_are_refused() -> None:
+    with pytest.raises(BadRequest, match="at least one") as caught:
+        after(messages=[])
+    assert caught.value.param == "messages"
+
+
 def test_nulls_inside_tools_go() -> None:
     tool = {"type": "function", "function": {"name": "f", "description": None}, "strict": None}
     assert after(tools=[tool])["tools"] == [{"type": "function", "function": {"name": "f"}}]

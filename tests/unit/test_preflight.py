@@ -44,7 +44,9 @@ def test_other_machines_need_a_key(tmp_path: Path, host: str) -> None:
 
 
 def test_llama_server_must_be_built(tmp_path: Path) -> None:
-    with pytest.raises(StartupError, match="is missing: llama.cpp is not built. Run `make build`"):
+    with pytest.raises(
+        StartupError, match=r"is missing: llama\.cpp is not built\. Run `make build`"
+    ):
         check(settings(tmp_path, llama_bin_dir=tmp_path / "empty"))
 
 
@@ -85,6 +87,14 @@ def test_an_alias_must_lead_to_a_model(tmp_path: Path) -> None:
     ):
         check(settings(tmp_path, aliases={"a": "lost"}))
     check(settings(tmp_path, aliases={"a": "m"}))
+
+
+def test_no_more_is_preloaded_than_fits(tmp_path: Path) -> None:
+    write_model(tmp_path / "data/models/m.gguf")
+    write_model(tmp_path / "data/models/n.gguf")
+    with pytest.raises(SettingsError, match="names 2 base models, but `models_max` is 1"):
+        check(settings(tmp_path, preload=["m", "n"], models_max=1))
+    check(settings(tmp_path, preload=["m", "m", "other"], models_max=1))
 
 
 def test_the_data_directory_must_be_usable(tmp_path: Path) -> None:

@@ -138,11 +138,18 @@ def test_the_command_line_of_the_router() -> None:
         "--cors-origins",
         "localhost",
         "--no-cors-credentials",
+        "--verbosity",
+        "1",
         "--log-colors",
         "off",
         "--log-prefix",
         "--log-timestamps",
     ]
+
+
+def test_llama_server_tells_more_only_when_asked_to() -> None:
+    argv = router_argv(Settings.model_validate({"log_level": "debug"}), Path("/p"), 1)
+    assert argv[argv.index("--verbosity") + 1] == "3"
 
 
 def test_the_key_is_in_the_environment_not_in_the_arguments() -> None:

@@ -142,8 +142,16 @@ def test_keys_from_a_file_join_the_others(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("host", "loopback"),
-    [("127.0.0.1", True), ("127.9.9.9", True), ("localhost", True), ("::1", True)]
-    + [("0.0.0.0", False), ("192.168.1.4", False), ("::", False), ("127.evil.example", False)],
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("localhost", True),
+        ("::1", True),
+        ("0.0.0.0", False),
+        ("192.168.1.4", False),
+        ("::", False),
+        ("127.evil.example", False),
+    ],
 )
 def test_which_hosts_are_loopback(host: str, loopback: bool) -> None:
     assert load({"host": host}).is_loopback is loopback
@@ -204,4 +212,4 @@ def test_every_setting_is_explained_above_its_line() -> None:
                 for above in reversed(lines[:number])
                 if not re.match(r"(# )?[a-z_]+ = ", above)
             )
-            assert above.startswith("# ") or above.startswith("["), f"line {number + 1}: {line}"
+            assert above.startswith(("# ", "[")), f"line {number + 1}: {line}"

@@ -34,6 +34,14 @@ def test_the_callers_mistakes_are_400(status: int, message: str, param: str | No
 def test_a_prompt_too_long_has_the_code_that_clients_know() -> None:
     error = translate(400, said("request (9 tokens) exceeds", "exceed_context_size_error"))
     assert (error.status, error.code) == (400, "context_length_exceeded")
+    error = translate(500, said("input (9 tokens) is too large to process. increase the batch"))
+    assert (error.status, error.code) == (400, "context_length_exceeded")
+
+
+def test_a_model_that_does_not_load_is_told() -> None:
+    error = translate(500, said("model name=x@1 failed to load"))
+    assert (error.status, error.code) == (502, "model_load_failed")
+    assert "x@1" in error.message
 
 
 @pytest.mark.parametrize(

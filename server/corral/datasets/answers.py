@@ -1,6 +1,7 @@
 """Answers that are meant as JSON: Python literals among them, found and rewritten."""
 
 import ast
+import json
 import re
 from typing import Any
 
@@ -9,7 +10,6 @@ import msgspec
 from corral.datasets import text_layout
 from corral.datasets.findings import Place, shown
 from corral.datasets.rows import Message, Row
-from corral.datasets.strict_json import encode
 
 # Past this an answer is no hand-made record, and Python's parser would take seconds on it.
 _MAX_LITERAL = 200_000
@@ -28,10 +28,15 @@ def python_literal(text: str) -> Any:
         return None
     try:
         value = ast.literal_eval(text.strip())
-        encode(value)
+        as_json(value).encode()
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
     return value if isinstance(value, dict | list) else None
+
+
+def as_json(value: Any) -> str:
+    """Compact JSON. Raises TypeError or ValueError for what JSON lacks: sets, bytes, infinity."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def is_json(text: str) -> bool:
@@ -116,4 +121,4 @@ def _fixed(text: str, field: str, place: Place) -> str:
     if value is None:
         return text
     place.note(field, "fixed_answer", "a Python literal became JSON")
-    return encode(value).decode()
+    return as_json(value)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from corral.datasets.findings import Findings, Place
+from corral.datasets.formats.interface import wrapped_tools
 from corral.datasets.formats.turns import Dialect, with_call_ids, write_turns
 from corral.datasets.rows import Message, Row, trained
 from corral.datasets.template_server import Request, Template
@@ -175,6 +176,7 @@ def _requests(turns: tuple[Message, ...], tools: list[Any] | None) -> list[Reque
     turn, that is the whole again and not asked twice (llama-server takes 3 ms for each)."""
     place = Place(Findings(keep=0), "")
     messages = write_turns(with_call_ids(turns, place), Dialect(), place)
+    tools = wrapped_tools(tools, place) if tools else None
     requests = [Request(messages, tools)]
     for number, turn in enumerate(turns):
         if trained(turn):

@@ -53,6 +53,12 @@ def asked_model(body: Mapping[str, Any], default: str | None) -> str:
     return name
 
 
+def length_limit(body: Mapping[str, Any]) -> int | None:
+    """The most tokens that the answer may have, where the body says so."""
+    given = [body[key] for key in LENGTH_KEYS if isinstance(body.get(key), int)]
+    return min(given) if given and min(given) > 0 else None
+
+
 def with_defaults(body: dict[str, Any], defaults: Mapping[str, Default]) -> None:
     """Fill in the model's own sampling defaults where the client has set nothing."""
     for key, value in defaults.items():
@@ -64,6 +70,7 @@ def with_defaults(body: dict[str, Any], defaults: Mapping[str, Default]) -> None
 def for_upstream(body: dict[str, Any], placement: Placement) -> bytes:
     """The bytes for llama-server: its section as `model`, its adapters' scales as `lora`."""
     body["model"] = placement.section
+    body.pop("lora", None)
     if placement.lora is not None:
         body["lora"] = placement.lora
     try:

@@ -27,6 +27,7 @@ def reconcile(body: dict[str, Any]) -> None:
     """Apply every rule to `body`, in place; BadRequest with `param` for a field of a wrong type."""
     _drop_nulls(body)
     _check_types(body)
+    _messages(body)
     _plain_tools(body)
     _tool_choice(body)
     _responses_format(body)
@@ -44,6 +45,18 @@ def _check_types(body: dict[str, Any]) -> None:
         if key in body and not isinstance(body[key], types):
             allowed = " or ".join(names[kind] for kind in types)
             raise BadRequest(f"`{key}` must be {allowed}, not {kind_of(body[key])}", param=key)
+
+
+def _messages(body: dict[str, Any]) -> None:
+    """An assistant's turn without content or calls, which agents resend, is an empty one."""
+    messages = body.get("messages")
+    if messages is None:
+        return
+    if not messages:
+        raise BadRequest("`messages` must hold at least one message", param="messages")
+    for message in messages:
+        if isinstance(message, dict) and message.get("role") == "assistant":
+            message.setdefault("content", None)
 
 
 def _plain_tools(body: dict[str, Any]) -> None:

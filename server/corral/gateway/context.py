@@ -143,4 +143,9 @@ def _request_id(scope: Scope) -> str:
         if name == b"x-request-id" and REQUEST_ID.match(value):
             text: str = value.decode("ascii")
             return text
+    return new_request_id()
+
+
+def new_request_id() -> str:
+    """An id for a request that brought none."""
     return "req_" + secrets.token_hex(12)

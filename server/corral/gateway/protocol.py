@@ -1,8 +1,12 @@
 """uvicorn's HTTP protocol with a limit on how long a client may take over its headers."""
 
 import asyncio
+import json
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from corral.errors import BadRequest
+from corral.gateway.context import new_request_id
 
 
 class HeaderTimeoutProtocol(HttpToolsProtocol):
@@ -34,6 +38,19 @@ class HeaderTimeoutProtocol(HttpToolsProtocol):
         """The headers are there: the body has limits of its own."""
         self._disarm()
         super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP gets the envelope too."""
+        error = BadRequest(f"this is no HTTP request: {msg}", code="invalid_http")
+        body = json.dumps(error.body()).encode()
+        self.transport.write(
+            b"HTTP/1.1 400 Bad Request\r\n"
+            b"content-type: application/json\r\n"
+            b"content-length: " + str(len(body)).encode() + b"\r\n"
+            b"x-request-id: " + new_request_id().encode() + b"\r\n"
+            b"connection: close\r\n\r\n" + body
+        )
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timer with the connection."""

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from corral.errors import CorralError, NotReady, UpstreamError, UpstreamTimeout
 from corral.gateway.context import RequestContext
+from corral.gateway.responses_shape import ResponsesShape
 from corral.gateway.sse import Dialect, EventStream, error_event, renaming
 from corral.gateway.upstream_errors import translate, translate_event
 from corral.runtime.upstream import Runtime
@@ -33,6 +34,7 @@ class Exchange:
     section: str
     asked: str
     dialect: Dialect
+    shape: ResponsesShape | None = None
 
 
 class Relay(Response):
@@ -82,7 +84,8 @@ class Relay(Response):
         if raw.rstrip()[-1:] not in (b"}", b"]"):
             raise UpstreamError(BROKE_OFF, headers={"Retry-After": "1"})
         old, new = renaming(self._exchange.section, self._exchange.asked)
-        body = raw.replace(old, new)
+        shape = self._exchange.shape
+        body = shape.whole(raw) if shape else raw.replace(old, new)
         headers = [
             (b"content-type", response.headers.get("Content-Type", "application/json").encode()),
             (b"content-length", str(len(body)).encode()),
@@ -94,7 +97,9 @@ class Relay(Response):
         self, response: aiohttp.ClientResponse, send: Send, context: RequestContext
     ) -> None:
         exchange = self._exchange
-        events = EventStream(exchange.dialect, renaming(exchange.section, exchange.asked))
+        events = EventStream(
+            exchange.dialect, renaming(exchange.section, exchange.asked), exchange.shape
+        )
         broken: CorralError | None = None
         chunks = response.content.iter_any()
         first = await _first(chunks, events)

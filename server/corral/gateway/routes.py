@@ -1,5 +1,6 @@
 """The routes that llama-server answers: one table, one handler."""
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from corral.gateway.compat import reconcile
 from corral.gateway.context import RequestContext
 from corral.gateway.deps import InGateway
 from corral.gateway.proxy import Exchange, Relay
+from corral.gateway.responses_shape import ResponsesShape
 from corral.gateway.sse import Dialect
 
 
@@ -120,12 +122,17 @@ def _handler(passed: Passed) -> Callable[[Request, InGateway], Awaitable[Respons
         asked = bodies.asked_model(body, default)
         model = gateway.catalog.find(asked)
         RequestContext.of(request.scope).model = model.name
+        as_sent = dict(body)
         reconcile(body)
         if passed.generates:
             bodies.with_defaults(body, gateway.runtime.defaults(model))
+        shape = None
+        if passed.dialect == "responses":
+            limit = bodies.length_limit(body)
+            shape = ResponsesShape(as_sent, asked, int(time.time()), limit)
         placement = gateway.runtime.placement(model)
         raw = bodies.for_upstream(body, placement)
-        exchange = Exchange(passed.upstream, raw, placement.section, asked, passed.dialect)
+        exchange = Exchange(passed.upstream, raw, placement.section, asked, passed.dialect, shape)
         return Relay(gateway.runtime, gateway.stopping, exchange)
 
     return handle

@@ -9,6 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from corral.gateway.responses_shape import ResponsesShape
+
 Dialect = Literal["openai", "responses", "anthropic", "native"]
 
 # How the last event of a complete stream begins.
@@ -34,8 +36,11 @@ def renaming(upstream_name: str, asked_name: str) -> tuple[bytes, bytes]:
 class EventStream:
     """Feeds on chunks as they come from upstream, gives whole events with the name replaced."""
 
-    def __init__(self, dialect: Dialect, rename: tuple[bytes, bytes]) -> None:
+    def __init__(
+        self, dialect: Dialect, rename: tuple[bytes, bytes], shape: ResponsesShape | None = None
+    ) -> None:
         self._dialect: Dialect = dialect
+        self._shape = shape
         self._rename = rename
         self._partial = b""
         self._last = b""
@@ -56,6 +61,8 @@ class EventStream:
         if self._last.startswith(ERROR_EVENTS):
             self.error = self._last.partition(b"data: ")[2]
             events = events[:start]
+        if self._shape is not None:
+            return self._shape.events(events)
         old, new = self._rename
         return events.replace(old, new)
 

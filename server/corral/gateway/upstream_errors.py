@@ -6,6 +6,7 @@ its parser throws the same exception for both. Those are told apart by their tex
 
 import json
 import re
+
 from corral.errors import BadRequest, CorralError, NotReady, UpstreamError
 
 CONTEXT_EXCEEDED = "exceed_context_size_error"
@@ -37,8 +38,10 @@ FIELD = re.compile(r"^Field '(?P<a>\w+)'|^'(?P<b>\w+)' is required|^Failed to pa
 def translate(status: int, raw: bytes) -> CorralError:
     """The error to answer with for llama-server's answer of `status` and body `raw`."""
     message, kind = _read(raw)
-    if kind == CONTEXT_EXCEEDED:
-        return BadRequest(message, param="messages", code="context_length_exceeded")
+    if kind == CONTEXT_EXCEEDED or "is too large to process" in message:
+        return BadRequest(message, code="context_length_exceeded")
+    if message.startswith("model name=") and message.endswith("failed to load"):
+        return UpstreamError(f"{message}; its output says why", code="model_load_failed")
     if status == 503:
         return NotReady(f"llama-server: {message}", headers={"Retry-After": "2"})
     if status in (400, 404, 413, 422, 501) or (status == 500 and _callers_fault(message)):

@@ -7,6 +7,7 @@ One task (`_run`) is the only writer of the state. Everyone else asks for the ou
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import time
 from collections.abc import Callable
@@ -81,6 +82,7 @@ class Supervisor:
         self._run_dir.mkdir(parents=True, exist_ok=True)
         self._empty_cache.mkdir(exist_ok=True)
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(self._run_dir)
         self._presets.write_text(self._layout.ini(), encoding="utf-8")
         self._task = asyncio.create_task(self._run(), name="llama-server supervisor")
 
@@ -133,7 +135,7 @@ class Supervisor:
 
     @property
     def _presets(self) -> Path:
-        return self._run_dir / f"presets-{id(self):x}.ini"
+        return self._run_dir / f"presets-{os.getpid()}.ini"
 
     def _become(self, status: Status, endpoint: Endpoint | None = None) -> None:
         """The one place where the state changes."""
@@ -143,7 +145,8 @@ class Supervisor:
             self._ready.clear()
         else:
             self._ready.set()
-        logger.info("llama-server", extra={"phase": status.phase, "detail": status.detail})
+        fields = {"phase": status.phase, "detail": status.detail, "restarts": status.restarts}
+        logger.info("llama-server is %s", status.phase, extra=fields)
 
     async def _run(self) -> None:
         delay, restarts = FIRST_DELAY, 0
@@ -214,3 +217,21 @@ class Supervisor:
             item.section: ("failed" if item.failed else item.status, item.exit_code)
             for item in instances
         }
+
+
+def _remove_stale(run_dir: Path) -> None:
+    """Delete the preset files of Corrals that were killed."""
+    for path in run_dir.glob("presets-*.ini"):
+        pid = path.stem.removeprefix("presets-")
+        if not (pid.isdigit() and _exists(int(pid))):
+            path.unlink(missing_ok=True)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

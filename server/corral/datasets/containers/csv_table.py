@@ -6,16 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from corral.datasets.containers import cells
-from corral.datasets.containers.output import Writer
+from corral.datasets.containers.jsonl import parse
+from corral.datasets.containers.spooled import TableWriter, cell_text, row_text
 from corral.datasets.findings import Place, shown
-from corral.datasets.strict_json import MAX_ROW_BYTES, encode
+from corral.datasets.strict_json import MAX_ROW_BYTES
 
 csv.field_size_limit(MAX_ROW_BYTES)
 
 
 def read(path: Path, place: Place) -> Iterator[dict[str, Any]]:
-    """The good rows; an empty cell of a JSON column is an absent key."""
+    """The good rows; an empty cell is an absent key."""
     with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         reader = csv.reader(file, delimiter=_delimiter(path), strict=True)
         header: list[str] | None = None
@@ -23,26 +26,29 @@ def read(path: Path, place: Place) -> Iterator[dict[str, Any]]:
             line = reader.line_num + 1
             place.move(line)
             try:
-                cells_read = next(reader, None)
+                found = next(reader, None)
             except csv.Error as error:
-                place.error(
-                    "", "bad_csv", f"{error}; quote cells with line breaks, double quotes in them"
-                )
+                hint = "quote cells with line breaks, double the quotes in them"
+                place.error("", "bad_csv", f"{error}; {hint}")
                 continue
-            if cells_read is None:
+            if found is None:
                 return
             if header is None:
-                header = cells_read
+                header = found
                 if not _good_header(header, place):
                     return
-            elif cells_read:
-                yield from _row(header, cells_read, place)
+            elif found:
+                value = _row(header, found, place)
+                if value is not None:
+                    yield value
 
 
 def _delimiter(path: Path) -> str:
+    if path.suffix.lower() == ".tsv":
+        return "\t"
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         first = file.readline(65536)
-    return max("\t,;", key=first.count) if any(mark in first for mark in "\t,;") else ","
+    return max(",;\t", key=first.count)
 
 
 def _good_header(header: list[str], place: Place) -> bool:
@@ -53,72 +59,58 @@ def _good_header(header: list[str], place: Place) -> bool:
     return not place.bad
 
 
-def _row(header: list[str], found: list[str], place: Place) -> Iterator[dict[str, Any]]:
+def _row(header: list[str], found: list[str], place: Place) -> dict[str, Any] | None:
     if len(found) != len(header):
         place.error("", "bad_csv", f"found {len(found)} cells; the header has {len(header)}")
-        return
-    value: dict[str, Any] = {}
-    for column, text in zip(header, found, strict=True):
-        if not text.isascii() and any("\ud800" <= mark <= "\udfff" for mark in text):
-            place.error(column, "not_utf8", "bytes that are not UTF-8; save the file as UTF-8")
-        elif "\0" in text:
-            place.error(column, "nul_character", "holds the character U+0000; remove it")
-        elif text or column not in cells.ALWAYS_JSON:
-            value[column] = cells.parse_cell(column, text, place)
-    if not place.bad:
-        yield value
+        return None
+    filled = [(column, text) for column, text in zip(header, found, strict=True) if text]
+    for column, text in filled:
+        if cells.is_json_cell(column, text) and not _is_json(text):
+            place.error(column, "bad_cell", f"found {shown(text)}; this column holds JSON text")
+            return None
+    place.raw = row_text((column, cell_text(column, text)) for column, text in filled)
+    return parse(place.raw, place)
 
 
-class CSVWriter(Writer):
-    """The first row decides the columns, plus those that its format always has."""
+def _is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text.encode("utf-8", "surrogateescape"))
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+class CSVWriter(TableWriter):
+    """A column for each key that any row has."""
 
     def __init__(self, path: Path, place: Place) -> None:
-        super().__init__(path)
-        self._place = place
-        self._columns: list[str] = []
-        self._text = io.TextIOWrapper(self.file, encoding="utf-8", newline="", write_through=True)
-        mark = "\t" if path.suffix.lower() == ".tsv" else ","
-        self._csv = csv.writer(self._text, delimiter=mark, lineterminator="\n")
+        super().__init__(path, place)
+        self._columns: dict[str, None] = {}
+        self._delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
 
-    def write(self, value: dict[str, Any]) -> bool:
-        if not self._columns:
-            self._columns = _columns(value)
-            self._csv.writerow(self._columns)
-        for key in value.keys() - set(self._columns):
-            self._place.loss(key, "csv_column", "the first row has no such column; not written")
-        self._csv.writerow([self._cell(column, value.get(column)) for column in self._columns])
-        self.rows += 1
-        return True
+    def see(self, value: dict[str, Any]) -> None:
+        self._columns.update(dict.fromkeys(value))
+        for column, item in value.items():
+            if item is None or item == "":
+                self.place.note(column, "csv_empty", "an empty cell is read back as no key at all")
+            elif isinstance(item, str):
+                if cells.is_json_cell(column, item):
+                    said = f"the text {shown(item)} would be read back as JSON"
+                    self.place.loss(column, "csv_ambiguous", said)
+            elif column not in cells.ALWAYS_JSON | cells.SOMETIMES_JSON:
+                self.place.note(column, "csv_text", "CSV has only text; written as JSON text")
 
     def finish(self) -> None:
-        self._text.flush()
-
-    def _cell(self, column: str, value: Any) -> str:
-        if value is None:
-            return ""
-        if isinstance(value, str):
-            if cells.is_json_cell(column, value):
-                self._place.loss(
-                    column, "csv_ambiguous", f"the text {shown(value)} would be read back as JSON"
-                )
-            return value
-        if column not in cells.ALWAYS_JSON | cells.SOMETIMES_JSON:
-            self._place.note(column, "csv_text", "CSV has only text; written as JSON text")
-        return encode(value).decode()
+        text = io.TextIOWrapper(self.file, encoding="utf-8", newline="", write_through=True)
+        writer = csv.writer(text, delimiter=self._delimiter, lineterminator="\n")
+        writer.writerow(self._columns)
+        for row in self.spooled():
+            writer.writerow([_cell(row.get(column)) for column in self._columns])
+        text.detach()
 
 
-# Optional keys that a later row may have although the first has not.
-_COMPANIONS = {
-    "messages": ("tools",),
-    "conversations": ("system", "tools"),
-    "instruction": ("input", "output", "system", "history"),
-    "contents": ("systemInstruction", "tools"),
-}
-
-
-def _columns(value: dict[str, Any]) -> list[str]:
-    columns = list(value)
-    for key, others in _COMPANIONS.items():
-        if key in value:
-            columns += [name for name in others if name not in value]
-    return columns
+def _cell(raw: msgspec.Raw | None) -> str:
+    text = "" if raw is None else bytes(raw).decode()
+    if text.startswith('"'):
+        return msgspec.json.decode(text, type=str)
+    return "" if text == "null" else text

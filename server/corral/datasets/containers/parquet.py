@@ -4,14 +4,16 @@ Tool definitions and whatever else has a shape of its own in each row are JSON t
 give every row the keys of all others, filled with nulls.
 """
 
-import json
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from corral.datasets.containers import cells
-from corral.datasets.containers.output import Writer
+from corral.datasets.containers.jsonl import parse
+from corral.datasets.containers.spooled import TableWriter, cell_text, row_text
 from corral.datasets.findings import Place
 from corral.datasets.strict_json import encode
 from corral.errors import InvalidData, ToolError
@@ -39,23 +41,26 @@ def read(path: Path, place: Place) -> Iterator[dict[str, Any]]:
                 number += 1
                 place.move(number)
                 row = _row(value, place)
-                if not place.bad:
+                if row is not None:
                     yield row
     except (arrow.ArrowException, OSError) as error:
         raise InvalidData(f"{path} is no readable Parquet file: {error}", param=str(path)) from None
 
 
-def _row(value: dict[str, Any], place: Place) -> dict[str, Any]:
-    row = {}
+def _row(value: dict[str, Any], place: Place) -> dict[str, Any] | None:
+    texts = []
     for column, item in value.items():
         if item is None:
             continue
         if isinstance(item, str):
-            item = cells.parse_cell(column, item, place)
-        elif not isinstance(item, int | float | list | dict):
+            texts.append((column, cell_text(column, item)))
+        elif isinstance(item, int | float | list | dict):
+            texts.append((column, encode(_without_nulls(item)).decode()))
+        else:
             place.error(column, "not_json", f"a {type(item).__name__}; JSON has no such type")
-        row[column] = _without_nulls(item)
-    return row
+            return None
+    place.raw = row_text(iter(texts))
+    return parse(place.raw, place)
 
 
 def _without_nulls(value: Any) -> Any:
@@ -68,50 +73,34 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
-class ParquetWriter(Writer):
-    """Rows go to a JSONL spool first: only with all of them seen are the columns' types known."""
+class ParquetWriter(TableWriter):
+    """A column for each key that any row has, of the type that all its values share."""
 
     def __init__(self, path: Path, place: Place) -> None:
-        super().__init__(path)
-        self._place = place
+        super().__init__(path, place)
         self._arrow = _pyarrow()
-        self._spool = self.temporary.with_suffix(".spool")
-        self._spool_file = self._spool.open("wb", buffering=1 << 20)
         self._columns: dict[str, _Column] = {}
 
-    def write(self, value: dict[str, Any]) -> bool:
-        value = cells.plain(value)
+    def see(self, value: dict[str, Any]) -> None:
         for name, item in value.items():
             self._columns.setdefault(name, _Column()).see(item)
-        self._spool_file.write(encode(value) + b"\n")
-        self.rows += 1
-        return True
 
     def finish(self) -> None:
-        self._spool_file.close()
+        self.place.move(0)
         for name, column in self._columns.items():
             if column.kind == "json" and name not in cells.ALWAYS_JSON:
-                self._place.move(0)
-                self._place.note(name, "json_column", "rows differ in shape; written as JSON text")
+                said = "rows differ in shape; written as JSON text"
+                self.place.note(name, "json_column", said)
         types = {name: column.arrow_type(self._arrow) for name, column in self._columns.items()}
         schema = self._arrow.schema(list(types.items()))
-        with (
-            self._arrow.parquet.ParquetWriter(self.file, schema) as writer,
-            self._spool.open("rb") as spool,
-        ):
+        with self._arrow.parquet.ParquetWriter(self.file, schema) as writer:
             batch: list[dict[str, Any]] = []
-            for line in spool:
-                row = json.loads(line)
-                batch.append({name: self._columns[name].cell(row.get(name)) for name in types})
+            for row in self.spooled():
+                batch.append({name: self._columns[name].cell(raw) for name, raw in row.items()})
                 if len(batch) == _BATCH_ROWS:
                     writer.write_table(self._arrow.Table.from_pylist(batch, schema))
                     batch = []
             writer.write_table(self._arrow.Table.from_pylist(batch, schema))
-
-    def __exit__(self, *details: Any) -> None:
-        self._spool_file.close()
-        self._spool.unlink(missing_ok=True)
-        super().__exit__(*details)
 
 
 class _Column:
@@ -158,8 +147,14 @@ class _Column:
             return arrow.list_(arrow.struct(fields))
         return types[self.kind]
 
-    def cell(self, value: Any) -> Any:
-        return encode(value).decode() if self.kind == "json" and value is not None else value
+    def cell(self, raw: msgspec.Raw) -> Any:
+        """A value, from its JSON text, as the column has it."""
+        if self.kind == "json":
+            return bytes(raw).decode()
+        value = msgspec.json.decode(raw)
+        if self.kind == "turns" and "tool_calls" in self._turn_keys:
+            _arguments_as_text(value, raw)
+        return value
 
 
 def _kind(value: Any) -> str:
@@ -186,6 +181,29 @@ def _plain_calls(value: Any) -> bool:
         and call.keys() <= {"id", "type", "function"}
         and isinstance(call.get("function"), dict)
         and call["function"].keys() <= {"name", "arguments"}
-        and isinstance(call["function"].get("arguments"), str)
+        and isinstance(call["function"].get("arguments"), str | msgspec.Raw)
         for call in value
     )
+
+
+class _Function(msgspec.Struct):
+    arguments: msgspec.Raw
+
+
+class _Call(msgspec.Struct):
+    function: _Function
+
+
+class _Turn(msgspec.Struct):
+    tool_calls: list[_Call] | None = None
+
+
+def _arguments_as_text(turns: list[dict[str, Any]], raw: msgspec.Raw) -> None:
+    """Arguments that are objects become their exact text: Arrow would give all of them all keys."""
+    for turn, exact in zip(turns, msgspec.json.decode(raw, type=list[_Turn]), strict=True):
+        for call, exact_call in zip(
+            turn.get("tool_calls") or (), exact.tool_calls or (), strict=True
+        ):
+            if isinstance(call["function"]["arguments"], dict):
+                text = bytes(exact_call.function.arguments).decode()
+                call["function"]["arguments"] = text

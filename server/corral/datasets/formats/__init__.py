@@ -49,12 +49,13 @@ def detect(values: Iterable[dict[str, Any]]) -> Format | None:
 
     mlx and axolotl-completion rows cannot be told from openai and mlx-text ones, and need not be.
     """
-    totals = dict.fromkeys(FORMATS, 0)
-    for value in values:
-        for name, format in FORMATS.items():
-            totals[name] += format.score(value)
-    best = max(totals, key=lambda name: totals[name])
-    return FORMATS[best] if totals[best] else None
+    seen = list(values)
+    if not seen:
+        return None
+    scores = {name: [format.score(value) for value in seen] for name, format in FORMATS.items()}
+    # One row that can only be of one format tells more than many that could be of several.
+    best = max(scores, key=lambda name: (max(scores[name]), sum(scores[name])))
+    return FORMATS[best] if max(scores[best]) else None
 
 
 __all__ = ["FORMATS", "Format", "detect", "get"]

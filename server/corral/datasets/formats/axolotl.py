@@ -3,6 +3,7 @@
 from typing import Any
 
 from corral.datasets.findings import Place
+from corral.datasets.formats.interface import wrapped_tools
 from corral.datasets.formats.messages import MessagesFormat
 from corral.datasets.formats.mlx import PlainText
 from corral.datasets.formats.sharegpt import ROLES as SHAREGPT_ROLES
@@ -32,7 +33,7 @@ class AxolotlChat(MessagesFormat):
             return 8
         if any(isinstance(turn, dict) and "train" in turn for turn in turns):
             return 8
-        return 7 if "conversations" in value and "role" in turns[0] else 0
+        return 7 if "messages" not in value and "role" in turns[0] else 0
 
     def read(self, value: dict[str, Any], place: Place) -> Row | None:
         key = (
@@ -67,7 +68,7 @@ class AxolotlChat(MessagesFormat):
             "rejected": self.turns(row.rejected, place)[0],
         }
         if row.tools is not None:
-            value["tools"] = row.tools
+            value["tools"] = wrapped_tools(row.tools, place)
         if row.parallel_tool_calls is not None:
             self.write_parallel(value, row.parallel_tool_calls, place)
         return self.with_extra(value, row, place)

@@ -23,11 +23,8 @@ class Bedrock(Format):
     holds_extra = False
 
     def score(self, value: dict[str, Any]) -> int:
-        return (
-            8
-            if isinstance(value.get("system"), str) and isinstance(value.get("messages"), list)
-            else 0
-        )
+        fits = isinstance(value.get("system"), str) and isinstance(value.get("messages"), list)
+        return 8 if fits and value.keys() == self.keys else 0
 
     def read(self, value: dict[str, Any], place: Place) -> Row | None:
         system = read_optional_text(value, "system", place)

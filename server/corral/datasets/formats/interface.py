@@ -107,6 +107,16 @@ def tool_name(tool: dict[str, Any]) -> str:
     return name if isinstance(name, str) else ""
 
 
+def wrapped_tools(tools: list[Any], place: Place) -> list[Any]:
+    """Tool definitions as OpenAI has them: bare functions, as some formats have, in a wrapper."""
+    if all("function" in tool for tool in tools):
+        return tools
+    place.note("tools", "wrapped_tools", 'written as {"type":"function","function":…}')
+    return [
+        tool if "function" in tool else {"type": "function", "function": tool} for tool in tools
+    ]
+
+
 def keys_found(value: dict[str, Any]) -> str:
     """The keys of a row, for messages."""
     return "the keys " + ", ".join(map(repr, list(value)[:8])) if value else "no keys"

@@ -7,7 +7,7 @@ import msgspec
 
 from corral.datasets.findings import Place
 from corral.datasets.formats import adapt
-from corral.datasets.formats.interface import Format, read_tools
+from corral.datasets.formats.interface import Format, read_tools, wrapped_tools
 from corral.datasets.formats.turns import Dialect, read_turns, with_call_ids, write_turns
 from corral.datasets.rows import Message, PlainTurns, Row
 from corral.datasets.strict_json import strings_written
@@ -84,7 +84,7 @@ class MessagesFormat(Format):
             return None
         value: dict[str, Any] = {"messages": self.turns(chat.messages, place)}
         if chat.tools is not None:
-            value["tools"] = chat.tools
+            value["tools"] = wrapped_tools(chat.tools, place)
         if chat.parallel_tool_calls is not None:
             self.write_parallel(value, chat.parallel_tool_calls, place)
         return self.with_extra(value, chat, place) if chat.extra else value

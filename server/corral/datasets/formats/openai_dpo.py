@@ -3,7 +3,7 @@
 from typing import Any
 
 from corral.datasets.findings import Place, shown
-from corral.datasets.formats.interface import keys_found, read_tools
+from corral.datasets.formats.interface import keys_found, read_tools, wrapped_tools
 from corral.datasets.formats.messages import MessagesFormat
 from corral.datasets.formats.turns import Dialect, read_turns
 from corral.datasets.rows import Message, Row
@@ -85,7 +85,7 @@ class OpenAIDPO(MessagesFormat):
             return None
         asked: dict[str, Any] = {"messages": self.turns(row.messages, place)}
         if row.tools is not None:
-            asked["tools"] = row.tools
+            asked["tools"] = wrapped_tools(row.tools, place)
         if row.parallel_tool_calls is not None:
             asked["parallel_tool_calls"] = row.parallel_tool_calls
         value = {

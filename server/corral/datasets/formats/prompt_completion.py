@@ -44,6 +44,9 @@ class PromptCompletion(Format):
             return None
         self.lose_tools(row, place)
         prompt, completion = pairs.pairs[0]
+        place.note(
+            "messages", "flattened", "a user and an assistant turn became prompt and completion"
+        )
         if pairs.system:
             place.loss(
                 "messages[0]", "folded_system", "the system turn became the start of the prompt"

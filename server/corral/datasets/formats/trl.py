@@ -3,7 +3,7 @@
 from typing import Any
 
 from corral.datasets.findings import Place
-from corral.datasets.formats.interface import read_text, read_tools
+from corral.datasets.formats.interface import read_text, read_tools, wrapped_tools
 from corral.datasets.formats.messages import MessagesFormat, without_prompt
 from corral.datasets.formats.turns import Dialect, read_turns
 from corral.datasets.rows import Message, Row, trained
@@ -21,6 +21,7 @@ class TRL(MessagesFormat):
         'preference: {"prompt"?:…, "chosen":…, "rejected":…}; text: {"text":"…"}',
         "no weights; where only the last answer of a chat is trained, it is written as "
         "prompt-completion, which says the same",
+        "SFTTrainer learns every turn of messages unless assistant_only_loss=True",
     )
     keys = frozenset(("messages", "tools", "prompt", "completion", "chosen", "rejected", "text"))
     dialect = Dialect(arguments_as_object=True)
@@ -110,7 +111,7 @@ class TRL(MessagesFormat):
         else:
             return super().write(row, place)
         if row.tools is not None:
-            value["tools"] = row.tools
+            value["tools"] = wrapped_tools(row.tools, place)
         if row.parallel_tool_calls is not None:
             self.write_parallel(value, row.parallel_tool_calls, place)
         return self.with_extra(value, row, place)

@@ -4,6 +4,7 @@ OpenAI, mlx-lm, TRL, Axolotl and Bedrock share this shape. They differ in the ke
 weight and in whether tool arguments are JSON text or an object: that is the `Dialect`.
 """
 
+import itertools
 from typing import Any, NamedTuple
 
 import msgspec
@@ -263,32 +264,35 @@ def with_call_ids(turns: tuple[Message, ...], place: Place) -> tuple[Message, ..
     """
     if not any(turn.tool_calls or turn.role == "tool" for turn in turns):
         return turns
+    taken = {call.id for turn in turns for call in turn.tool_calls}
+    fresh = (f"call_{number}" for number in itertools.count(1) if f"call_{number}" not in taken)
     result: list[Message] = []
     open_calls: list[ToolCall] = []
-    made = 0
-    for turn in turns:
+    for number, turn in enumerate(turns):
         if turn.tool_calls:
-            calls = []
-            for call in turn.tool_calls:
-                if call.id is None:
-                    made += 1
-                    call = msgspec.structs.replace(call, id=f"call_{made}")
-                calls.append(call)
+            calls = tuple(
+                msgspec.structs.replace(call, id=next(fresh)) if call.id is None else call
+                for call in turn.tool_calls
+            )
             open_calls += calls
-            turn = msgspec.structs.replace(turn, tool_calls=tuple(calls))
+            turn = msgspec.structs.replace(turn, tool_calls=calls)
         elif turn.role == "tool":
-            turn = _answer_to(turn, open_calls)
+            turn = _answer_to(turn, open_calls, number, place)
         result.append(turn)
-    if made:
-        place.note("messages", "ids_made", f"{made} tool call ids made: call_1 …")
+    if None in taken:
+        place.note("messages", "ids_made", "tool calls without id got one: call_1 …")
     return tuple(result)
 
 
-def _answer_to(turn: Message, open_calls: list[ToolCall]) -> Message:
+def _answer_to(turn: Message, open_calls: list[ToolCall], number: int, place: Place) -> Message:
     if turn.tool_call_id is None:
         match = next((call for call in open_calls if call.name == turn.name), None)
         match = match or (open_calls[0] if open_calls else None)
-        if match is not None:
-            turn = msgspec.structs.replace(turn, tool_call_id=match.id)
+        here = f"messages[{number}].tool_call_id"
+        if match is None:
+            place.loss(here, "no_call", "a tool result that no call is waiting for; has no id")
+            return turn
+        place.note(here, "ids_made", f"taken for the answer to {match.id!r}")
+        turn = msgspec.structs.replace(turn, tool_call_id=match.id)
     open_calls[:] = [call for call in open_calls if call.id != turn.tool_call_id]
     return turn

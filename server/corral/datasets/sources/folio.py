@@ -14,9 +14,9 @@ from corral.datasets.sources.folio_kinds import Kind
 from corral.datasets.sources.folio_names import Names
 from corral.datasets.sources.journal import Journal
 from corral.datasets.sources.paging import Page
-from corral.datasets.sources.template import Filled, Template
+from corral.datasets.sources.template import Template
 from corral.datasets.strict_json import encode
-from corral.errors import NotFound, PermissionDenied, UpstreamError
+from corral.errors import InvalidData, NotFound, PermissionDenied, UpstreamError
 
 # Order lines are asked for by the ids of a page's orders, which must fit in a URL.
 _PARENTS_IN_A_QUERY = 50
@@ -44,7 +44,8 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class Summary(msgspec.Struct):
-    """What became of a run. `passed_over` records gave no row: without a title, or seen before."""
+    """What became of a run. `passed_over` records gave no row: they have no title, were there
+    already, or the template failed on them, which is a finding each."""
 
     total: int = 0
     rows: int = 0
@@ -76,8 +77,8 @@ def collect(
         if number < start:
             continue
         records = reader.records(page, wanted.query)
-        rows, ids = _rows(records, template, writer, place, seen, wanted.limit - summary.rows)
-        passed_over = len(records) - len(ids)
+        room = wanted.limit - summary.rows
+        rows, ids, passed_over = _rows(records, template, writer, place, seen, room)
         journal.add(rows, {"page": number, "ids": ids, "passed_over": passed_over})
         summary.rows += len(rows)
         summary.passed_over += passed_over
@@ -107,6 +108,10 @@ def _done_before(journal: Journal, summary: Summary) -> tuple[set[str], int]:
             summary.passed_over += step["passed_over"]
             start = step["page"] + 1
     return seen, start
+
+
+def _by_number(number: Any) -> tuple[int, str]:
+    return len(str(number)), str(number)
 
 
 class _Reader:
@@ -160,7 +165,12 @@ class _Reader:
             query = f"{lines.parent}==({parents}) sortBy id"
             answer = self.source.get(lines.path, {"query": query, "limit": _MOST_LINES})
             for line in answer.get(lines.key) or ():
-                by_id[line[lines.parent]][lines.name].append(line)
+                parent = by_id.get(line.get(lines.parent))
+                if parent is not None:
+                    parent[lines.name].append(line)
+        for record in records:
+            # 10000-10 comes after 10000-9.
+            record[lines.name].sort(key=lambda line: _by_number(line.get(lines.number)))
 
     def _get_names(self, path: str, params: dict[str, Any]) -> dict[str, Any] | None:
         try:
@@ -177,27 +187,35 @@ def _rows(
     place: Place,
     seen: set[str],
     room: int,
-) -> tuple[list[bytes], list[str]]:
-    """The rows that the records give, at most `room`, and the ids of those records."""
+) -> tuple[list[bytes], list[str], int]:
+    """The rows that the records give, at most `room`, the ids of those records, and how many
+    others were passed over."""
     rows: list[bytes] = []
     ids: list[str] = []
+    passed_over = 0
     for record in records:
+        if len(rows) == room:
+            break
         id = str(record.get("id"))
-        if len(rows) == room or id in seen:
+        row = None if id in seen else _row(record, template, place)
+        value = row and writer.write(row, place)
+        if not value:
+            passed_over += 1
             continue
+        rows.append(encode(value))
+        ids.append(id)
+        seen.add(id)
+    return rows, ids, passed_over
+
+
+def _row(record: dict[str, Any], template: Template, place: Place) -> Row | None:
+    try:
         filled = template.fill(record)
-        if filled is None:
-            continue
-        value = writer.write(_row(filled), place)
-        if value is not None:
-            rows.append(encode(value))
-            ids.append(id)
-            seen.add(id)
-    return rows, ids
-
-
-def _row(filled: Filled) -> Row:
-    turns = (Message("user", filled.user), Message("assistant", filled.answer))
-    if filled.system:
-        turns = (Message("system", filled.system), *turns)
-    return Row("chat", messages=turns)
+    except InvalidData as error:
+        place.error("", "template_failed", error.message)
+        return None
+    if filled is None:
+        return None
+    system = (Message("system", filled.system),) if filled.system else ()
+    asked, told = Message("user", filled.user), Message("assistant", filled.answer)
+    return Row("chat", messages=(*system, asked, told))

@@ -18,12 +18,14 @@ class Reference(msgspec.Struct, frozen=True):
 
 
 class Lines(msgspec.Struct, frozen=True):
-    """Records that belong to others: the lines of an order, put into it as `name`."""
+    """Records that belong to others: the lines of an order, put into it as `name`, in the order
+    of their `number`."""
 
     name: str
     path: str
     key: str
     parent: str
+    number: str
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -80,7 +82,7 @@ ORDERS = Kind(
     paths=("/orders/composite-orders", "/orders-storage/purchase-orders"),
     key="purchaseOrders",
     template="orders.jinja",
-    lines=Lines("poLines", "/orders/order-lines", "poLines", "purchaseOrderId"),
+    lines=Lines("poLines", "/orders/order-lines", "poLines", "purchaseOrderId", "poLineNumber"),
     references=(
         Reference("vendor", *_ORGANIZATIONS, whole=False),
         Reference("acqUnitIds", *_UNITS),
@@ -101,7 +103,7 @@ INVOICES = Kind(
     paths=("/invoice/invoices", "/invoice-storage/invoices"),
     key="invoices",
     template="invoices.jinja",
-    lines=Lines("invoiceLines", "/invoice/invoice-lines", "invoiceLines", "invoiceId"),
+    lines=Lines("invoiceLines", "/invoice/invoice-lines", "invoiceLines", "invoiceId", "invoiceLineNumber"),
     references=(
         Reference("vendorId", *_ORGANIZATIONS, whole=False),
         Reference("acqUnitIds", *_UNITS),

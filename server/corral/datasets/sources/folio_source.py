@@ -102,7 +102,8 @@ class FolioSource:
                 raise Passing("the answer is no JSON object")
             return answer
 
-        return self._persist(attempt, f"GET {path}")
+        answer: dict[str, Any] = self._persist(attempt, f"GET {path}")
+        return answer
 
     def _persist(self, attempt: Callable[[], Any], what: str) -> Any:
         return persist(

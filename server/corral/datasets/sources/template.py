@@ -25,7 +25,7 @@ from corral.datasets.sources.optional import load
 from corral.datasets.strict_json import BadJSON, decode_row
 from corral.errors import BadRequest, InvalidData, NotFound
 
-_BLOCKS = ("system", "user", "assistant")
+_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class Filled(msgspec.Struct, frozen=True):
@@ -40,12 +40,12 @@ class Template:
     """A parsed template. Raises BadRequest when it is none."""
 
     def __init__(self, source: str, name: str) -> None:
-        jinja = load("jinja2")
         self.source = source
         self.name = name
+        self._jinja = load("jinja2")
         try:
             template = _environment().from_string(source)
-        except jinja.TemplateSyntaxError as error:
+        except self._jinja.TemplateSyntaxError as error:
             raise BadRequest(f"template {name}, line {error.lineno}: {error.message}") from None
         missing = [block for block in ("user", "assistant") if block not in template.blocks]
         if missing:
@@ -60,8 +60,8 @@ class Template:
 
         Raises InvalidData when the template fails on it or its answer is not a JSON object.
         """
-        parts = {block: self._block(block, record) for block in _BLOCKS[:2]}
-        if not parts["user"]:
+        user = self._block("user", record)
+        if not user:
             return None
         try:
             answer = decode_row(self._block("assistant", record).encode())
@@ -69,18 +69,18 @@ class Template:
             raise InvalidData(
                 f"template {self.name}, block assistant, record {record.get('id')}: {bad.message}"
             ) from None
-        text = json.dumps(answer, ensure_ascii=False)
-        return Filled(parts["system"], parts["user"], text)
+        return Filled(self._block("system", record), user, _json(answer))
 
     def _block(self, name: str, record: dict[str, Any]) -> str:
         if name not in self._template.blocks:
             return ""
-        jinja = load("jinja2")
         context = self._template.new_context({"record": record})
         try:
             return "".join(self._template.blocks[name](context)).strip()
         # What a template can do to a record is not bounded: 1/0, wrong types, wrong arguments.
-        except (jinja.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+        except (
+            self._jinja.TemplateError, TypeError, ValueError, ArithmeticError, LookupError,
+        ) as error:  # fmt: skip
             raise InvalidData(
                 f"template {self.name}, block {name}, record {record.get('id')}: {error}"
             ) from None
@@ -108,19 +108,18 @@ def _environment() -> Any:
         undefined=jinja.ChainableUndefined, autoescape=False
     )
     look_up = environment.getattr
+    undefined = jinja.Undefined
 
     def key_before_method(value: Any, name: str) -> Any:
         # Else record.items would be a method of dict, never FOLIO's field of that name.
         return value[name] if isinstance(value, dict) and name in value else look_up(value, name)
 
+    def to_json(value: Any) -> str:
+        return _json(None if isinstance(value, undefined) else value)
+
     environment.getattr = key_before_method
-    environment.filters.update(tojson=_to_json, each=each, isbd=without_isbd)
+    environment.filters.update(tojson=to_json, each=each, isbd=without_isbd)
     return environment
-
-
-def _to_json(value: Any) -> str:
-    undefined = load("jinja2").Undefined
-    return json.dumps(None if isinstance(value, undefined) else value, ensure_ascii=False)
 
 
 def each(items: Any, *keys: str) -> list[dict[str, Any]]:
@@ -128,8 +127,11 @@ def each(items: Any, *keys: str) -> list[dict[str, Any]]:
     the keys: older FOLIO releases have subjects as texts."""
     if not isinstance(items, Iterable) or isinstance(items, str | dict):
         return []
+    nothing: dict[str, Any] = dict.fromkeys(keys)
     return [
-        {key: item.get(key) for key in keys} if isinstance(item, dict) else {keys[0]: item}
+        {**nothing, **{key: item[key] for key in keys if key in item}}
+        if isinstance(item, dict)
+        else {**nothing, **({keys[0]: item} if isinstance(item, str) else {})}
         for item in items
     ]
 
