@@ -44,8 +44,15 @@ def judge(messages: list[dict[str, Any]], answer: str) -> Outcome:
     return Outcome(messages[-2]["content"], expected, answer, valid, same)
 
 
-async def ask(session: aiohttp.ClientSession, args: argparse.Namespace, messages: list[dict[str, Any]]) -> Outcome:
-    body = {"model": args.model, "messages": messages[:-1], "temperature": 0, "max_tokens": args.max_tokens}
+async def ask(
+    session: aiohttp.ClientSession, args: argparse.Namespace, messages: list[dict[str, Any]]
+) -> Outcome:
+    body = {
+        "model": args.model,
+        "messages": messages[:-1],
+        "temperature": 0,
+        "max_tokens": args.max_tokens,
+    }
     headers = {"Authorization": f"Bearer {args.api_key}"}
     async with session.post(f"{args.url}/chat/completions", json=body, headers=headers) as reply:
         data = await reply.json()
@@ -56,28 +63,57 @@ async def ask(session: aiohttp.ClientSession, args: argparse.Namespace, messages
 
 async def run(args: argparse.Namespace, rows: list[list[dict[str, Any]]]) -> list[Outcome]:
     connector = aiohttp.TCPConnector(limit=args.concurrency)
-    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(600)) as session:
+    async with aiohttp.ClientSession(
+        connector=connector, timeout=aiohttp.ClientTimeout(600)
+    ) as session:
         return await asyncio.gather(*(ask(session, args, messages) for messages in rows))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--url", default="http://127.0.0.1:8000/v1", help="base URL (default http://127.0.0.1:8000/v1)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--url",
+        default="http://127.0.0.1:8000/v1",
+        help="base URL (default http://127.0.0.1:8000/v1)",
+    )
     parser.add_argument("--api-key", default="local", help="API key, where the server asks for one")
     parser.add_argument("--model", required=True, help="name of the served model")
-    parser.add_argument("--file", type=Path, required=True, help="OpenAI chat JSONL with the expected answers")
+    parser.add_argument(
+        "--file", type=Path, required=True, help="OpenAI chat JSONL with the expected answers"
+    )
     parser.add_argument("--rows", type=int, help="only the first N rows")
-    parser.add_argument("--max-tokens", type=int, default=1500, help="longest answer (default 1500)")
+    parser.add_argument(
+        "--max-tokens", type=int, default=1500, help="longest answer (default 1500)"
+    )
     parser.add_argument("--concurrency", type=int, default=4, help="requests at once (default 4)")
     parser.add_argument("--wrong", type=Path, help="write the rows that differ here, as JSONL")
-    parser.add_argument("--min-exact", type=float, help="exit with code 3 below this share of exact answers")
+    parser.add_argument(
+        "--min-exact", type=float, help="exit with code 3 below this share of exact answers"
+    )
     args = parser.parse_args()
-    rows = [json.loads(line)["messages"] for line in args.file.read_text(encoding="utf-8").splitlines()][: args.rows]
+    rows = [
+        json.loads(line)["messages"] for line in args.file.read_text(encoding="utf-8").splitlines()
+    ][: args.rows]
     started = time.monotonic()
     outcomes = asyncio.run(run(args, rows))
-    exact, valid = sum(o.exact for o in outcomes) / len(outcomes), sum(o.valid for o in outcomes) / len(outcomes)
+    exact, valid = (
+        sum(o.exact for o in outcomes) / len(outcomes),
+        sum(o.valid for o in outcomes) / len(outcomes),
+    )
     milliseconds = round(1000 * (time.monotonic() - started) / len(outcomes), 1)
-    print(json.dumps({"model": args.model, "rows": len(outcomes), "valid_json": valid, "exact": exact, "ms_per_row": milliseconds}))
+    print(
+        json.dumps(
+            {
+                "model": args.model,
+                "rows": len(outcomes),
+                "valid_json": valid,
+                "exact": exact,
+                "ms_per_row": milliseconds,
+            }
+        )
+    )
     if args.wrong:
         lines = (json.dumps(vars(o), ensure_ascii=False) + "\n" for o in outcomes if not o.exact)
         args.wrong.write_text("".join(lines), encoding="utf-8")

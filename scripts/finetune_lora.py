@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from transformers import AutoModelForCausalLM
+
 from pretrain_tiny import Batch, loss_of, pad, save
 from synthetic.encoding import Encoder
 from synthetic.tasks import Example
-from transformers import AutoModelForCausalLM
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 CHECKPOINT_SECONDS = 60
@@ -51,10 +52,14 @@ def read_rows(path: Path, encoder: Encoder, context: int) -> list[Batch]:
             row = json.loads(line)
             example = Example(row["messages"], row.get("tools"))
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise SystemExit(f"{path}:{number}: not an OpenAI chat row ({error!r}); expected {{\"messages\": [...]}}") from None
+            raise SystemExit(
+                f'{path}:{number}: not an OpenAI chat row ({error!r}); expected {{"messages": [...]}}'
+            ) from None
         ids, mask = encoder.encode(example)
         if len(ids) > context:
-            raise SystemExit(f"{path}:{number}: {len(ids)} tokens, more than the model's context of {context}; shorten or drop the row")
+            raise SystemExit(
+                f"{path}:{number}: {len(ids)} tokens, more than the model's context of {context}; shorten or drop the row"
+            )
         rows.append((ids, mask))
     if not rows:
         raise SystemExit(f"{path}: no rows")
@@ -67,7 +72,10 @@ def epoch_batches(rows: list[Batch], settings: Settings, epoch: int) -> list[Bat
     order = sorted(rng.sample(range(len(rows)), len(rows)), key=lambda i: len(rows[i][0]) // 16)
     batches, held = [], list[Batch]()
     for i in order:
-        if held and max(len(rows[i][0]), len(held[-1][0])) * (len(held) + 1) > settings.batch_tokens:
+        if (
+            held
+            and max(len(rows[i][0]), len(held[-1][0])) * (len(held) + 1) > settings.batch_tokens
+        ):
             batches.append(pad(held))
             held = []
         held.append(rows[i])
@@ -78,15 +86,23 @@ def epoch_batches(rows: list[Batch], settings: Settings, epoch: int) -> list[Bat
 
 def load_base(model: Path) -> Any:
     """The GGUF's weights as a float32 transformers model."""
-    return AutoModelForCausalLM.from_pretrained(str(model.parent), gguf_file=model.name, dtype=torch.float32)
+    return AutoModelForCausalLM.from_pretrained(
+        str(model.parent), gguf_file=model.name, dtype=torch.float32
+    )
 
 
 def train(base: Any, rows: list[Batch], settings: Settings, work: Path) -> Any:
     """Train, going on from the checkpoint in `work` where there is one; returns the PEFT model."""
     torch.manual_seed(settings.seed)
-    config = LoraConfig(r=settings.rank, lora_alpha=2 * settings.rank, target_modules=TARGETS, task_type="CAUSAL_LM")
+    config = LoraConfig(
+        r=settings.rank, lora_alpha=2 * settings.rank, target_modules=TARGETS, task_type="CAUSAL_LM"
+    )
     model = get_peft_model(base, config)
-    plan = [batch for epoch in range(math.ceil(settings.epochs)) for batch in epoch_batches(rows, settings, epoch)]
+    plan = [
+        batch
+        for epoch in range(math.ceil(settings.epochs))
+        for batch in epoch_batches(rows, settings, epoch)
+    ]
     plan = plan[: round(len(plan) * settings.epochs / math.ceil(settings.epochs))]
     weights = [p for p in model.parameters() if p.requires_grad]
     optim = torch.optim.AdamW(weights, lr=settings.rate, betas=(0.9, 0.99), weight_decay=0.0)
@@ -98,7 +114,9 @@ def train(base: Any, rows: list[Batch], settings: Settings, work: Path) -> Any:
         optim.load_state_dict(state["optimizer"])
     started, saved, losses = time.time(), time.time(), list[float]()
     for batch in plan[step:]:
-        share = min(1.0, (step + 1) / 20) * max(0.02, (1 + math.cos(math.pi * step / len(plan))) / 2)
+        share = min(1.0, (step + 1) / 20) * max(
+            0.02, (1 + math.cos(math.pi * step / len(plan))) / 2
+        )
         optim.param_groups[0]["lr"] = settings.rate * share
         loss = loss_of(model.get_base_model(), batch)
         loss.backward()
@@ -107,10 +125,18 @@ def train(base: Any, rows: list[Batch], settings: Settings, work: Path) -> Any:
         optim.zero_grad(set_to_none=True)
         step, losses = step + 1, [*losses, loss.item()]
         if step % REPORT_STEPS == 0 or step == len(plan):
-            print(f"step {step}/{len(plan)} loss {np.mean(losses):.4f} {time.time() - started:.0f} s", file=sys.stderr, flush=True)
+            print(
+                f"step {step}/{len(plan)} loss {np.mean(losses):.4f} {time.time() - started:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
             losses = []
         if time.time() - saved > CHECKPOINT_SECONDS:
-            state = {"step": step, "adapter": get_peft_model_state_dict(model), "optimizer": optim.state_dict()}
+            state = {
+                "step": step,
+                "adapter": get_peft_model_state_dict(model),
+                "optimizer": optim.state_dict(),
+            }
             save(checkpoint, state)
             saved = time.time()
     return model
@@ -123,21 +149,47 @@ def export(model: Any, work: Path, out: Path, llama_source: Path) -> None:
     model.get_base_model().config.save_pretrained(base)
     config = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps(config | {"architectures": ["LlamaForCausalLM"]}))
-    command = [sys.executable, str(llama_source / "convert_lora_to_gguf.py"), str(adapter), "--base", str(base)]
-    subprocess.run([*command, "--outfile", str(out), "--outtype", "f16"], check=True, stdout=sys.stderr, stderr=subprocess.DEVNULL)
+    command = [
+        sys.executable,
+        str(llama_source / "convert_lora_to_gguf.py"),
+        str(adapter),
+        "--base",
+        str(base),
+    ]
+    subprocess.run(
+        [*command, "--outfile", str(out), "--outtype", "f16"],
+        check=True,
+        stdout=sys.stderr,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", type=Path, required=True, help="base model, GGUF")
     parser.add_argument("--file", type=Path, required=True, help="training rows, OpenAI chat JSONL")
     parser.add_argument("--out", type=Path, required=True, help="adapter to write, GGUF")
-    parser.add_argument("--work", type=Path, help="folder for checkpoints (default: OUT with .work)")
-    parser.add_argument("--llama-source", type=Path, required=True, help="llama.cpp source tree, for its converter")
+    parser.add_argument(
+        "--work", type=Path, help="folder for checkpoints (default: OUT with .work)"
+    )
+    parser.add_argument(
+        "--llama-source", type=Path, required=True, help="llama.cpp source tree, for its converter"
+    )
     parser.add_argument("--rank", type=int, default=32, help="LoRA rank (default 32)")
-    parser.add_argument("--epochs", type=float, default=3.0, help="passes over the rows (default 3)")
-    parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate (default 2e-3)")
-    parser.add_argument("--batch-tokens", type=int, default=4096, help="tokens in a batch, padding included (default 4096)")
+    parser.add_argument(
+        "--epochs", type=float, default=3.0, help="passes over the rows (default 3)"
+    )
+    parser.add_argument(
+        "--rate", type=float, default=2e-3, help="peak learning rate (default 2e-3)"
+    )
+    parser.add_argument(
+        "--batch-tokens",
+        type=int,
+        default=4096,
+        help="tokens in a batch, padding included (default 4096)",
+    )
     parser.add_argument("--seed", type=int, default=1, help="seed of adapter and order (default 1)")
     args = parser.parse_args()
     settings = Settings(args.rank, args.epochs, args.rate, args.batch_tokens, args.seed)

@@ -17,7 +17,10 @@ from synthetic import lexicon
 from synthetic.folio import SYSTEM, Folio, Row
 
 # The word lists are dictionaries and hold every word; rows with these stems are drawn again.
-CRUDE = re.compile(r"fuck|shit|cunt|nigg|whore|bitch|slut|wank|rapist|faggot|dildo|puta|fick|hure|schlampe|pute|salope", re.IGNORECASE)
+CRUDE = re.compile(
+    r"fuck|shit|cunt|nigg|whore|bitch|slut|wank|rapist|faggot|dildo|puta|fick|hure|schlampe|pute|salope",
+    re.IGNORECASE,
+)
 
 
 def clean_rows(folio: Folio) -> Iterator[Row]:
@@ -41,14 +44,21 @@ def chat_row(row: Row) -> dict[str, list[dict[str, str]]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=1000, help="how many rows (default 1000)")
-    parser.add_argument("--seed", default="train", help="any text; equal seeds give equal rows (default train)")
+    parser.add_argument(
+        "--seed", default="train", help="any text; equal seeds give equal rows (default train)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="JSONL file to write")
     args = parser.parse_args()
     folio = Folio(Random(args.seed), lexicon.load())
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    rows = (json.dumps(chat_row(row), ensure_ascii=False) + "\n" for row in islice(clean_rows(folio), args.rows))
+    rows = (
+        json.dumps(chat_row(row), ensure_ascii=False) + "\n"
+        for row in islice(clean_rows(folio), args.rows)
+    )
     args.out.write_text("".join(rows), encoding="utf-8")
 
 

@@ -18,12 +18,15 @@ from random import Random
 from typing import Any
 
 import numpy as np
-import tiny_model
-import tiny_tokenizer
 import torch
 from torch.nn import functional
 
-BLOCK_EXAMPLES = 2048  # drawn, sorted by length and cut into batches together, so that little is padding
+import tiny_model
+import tiny_tokenizer
+
+BLOCK_EXAMPLES = (
+    2048  # drawn, sorted by length and cut into batches together, so that little is padding
+)
 BATCH_TOKENS = 8192
 MAX_LENGTH = 4096
 RATE_ADAM, RATE_MUON = 3e-3, 4e-3
@@ -39,9 +42,9 @@ Position = tuple[int, int]  # block and how many of its batches were used
 
 def block(gguf: Path, seed: int, number: int) -> list[Batch]:
     """Batches of block `number`: ids and mask, each [rows, longest], padded with zeros and False."""
-    from synthetic import lexicon  # noqa: PLC0415 - only the feeding process needs the word lists
-    from synthetic.encoding import Encoder  # noqa: PLC0415
-    from synthetic.tasks import Tasks  # noqa: PLC0415
+    from synthetic import lexicon
+    from synthetic.encoding import Encoder
+    from synthetic.tasks import Tasks
 
     rng = Random(f"{seed}/{number}")
     raw_text = RAW_TEXT_EARLY if number < EARLY_BLOCKS else RAW_TEXT
@@ -59,7 +62,8 @@ def block(gguf: Path, seed: int, number: int) -> list[Batch]:
 
 def pad(rows: list[Batch]) -> Batch:
     longest = max(len(ids) for ids, _ in rows)
-    ids, mask = np.zeros((len(rows), longest), np.int16), np.zeros((len(rows), longest), bool)
+    ids: np.ndarray = np.zeros((len(rows), longest), np.int16)
+    mask: np.ndarray = np.zeros((len(rows), longest), bool)
     for i, (row, learned) in enumerate(rows):
         ids[i, : len(row)], mask[i, : len(row)] = row, learned
     return ids, mask
@@ -113,15 +117,15 @@ def save(path: Path, state: dict[str, Any]) -> None:
 def train(out: Path, steps: int, seed: int) -> Any:
     """Train to `steps`, from the checkpoint in `out` where there is one; returns the model."""
     model = tiny_model.fresh(seed)
-    optims, checkpoint, step, position = optimizers(model), out / "checkpoint.pt", 0, (0, 0)
+    optims, checkpoint, step, begin = optimizers(model), out / "checkpoint.pt", 0, (0, 0)
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
-        step, position = state["step"], state["position"]
+        step, begin = state["step"], state["position"]
         model.load_state_dict(state["model"])
         for optim, saved in zip(optims, state["optimizers"], strict=True):
             optim.load_state_dict(saved)
     started, tokens, recent = time.time(), 0, list[float]()
-    for position, batch in batches(out / "vocab.gguf", seed, *position):
+    for position, batch in batches(out / "vocab.gguf", seed, *begin):
         if step >= steps:
             break
         for optim, lr in zip(optims, (RATE_ADAM, RATE_MUON), strict=True):
@@ -138,23 +142,44 @@ def train(out: Path, steps: int, seed: int) -> Any:
             recent = []
         if step % CHECKPOINT_STEPS == 0 or step == steps:
             states = [optim.state_dict() for optim in optims]
-            save(checkpoint, {"step": step, "position": position, "model": model.state_dict(), "optimizers": states})
+            save(
+                checkpoint,
+                {
+                    "step": step,
+                    "position": position,
+                    "model": model.state_dict(),
+                    "optimizers": states,
+                },
+            )
     return model
 
 
 def report(out: Path, step: int, tokens: int, recent: list[float], started: float) -> None:
     seconds = time.time() - started
-    row = {"step": step, "tokens": tokens, "loss": round(sum(recent) / len(recent), 4), "seconds": round(seconds)}
+    row = {
+        "step": step,
+        "tokens": tokens,
+        "loss": round(sum(recent) / len(recent), 4),
+        "seconds": round(seconds),
+    }
     with (out / "log.jsonl").open("a") as log:
         log.write(json.dumps(row) + "\n")
     print(f"step {step} loss {row['loss']:.4f} {tokens / seconds:.0f} tokens/s", flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("build/tiny"), help="work folder (default build/tiny)")
-    parser.add_argument("--llama-source", type=Path, required=True, help="llama.cpp source tree, for its converter")
-    parser.add_argument("--steps", type=int, default=3400, help="optimiser steps in all (default 3400)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("build/tiny"), help="work folder (default build/tiny)"
+    )
+    parser.add_argument(
+        "--llama-source", type=Path, required=True, help="llama.cpp source tree, for its converter"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=3400, help="optimiser steps in all (default 3400)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="seed of weights and data (default 1)")
     args = parser.parse_args()
     folder = args.out / "hf"

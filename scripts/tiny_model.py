@@ -28,7 +28,12 @@ SHAPE = {
 
 
 def plain_attention(
-    _module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, _mask: object, **_options: object
+    _module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    _mask: object,
+    **_options: object,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention by two batched products; rows are padded on the right, so no other mask is needed.
 
@@ -37,9 +42,13 @@ def plain_attention(
     """
     rows, heads, length, width = query.shape
     groups = heads // key.shape[1]
-    key, value = (t.repeat_interleave(groups, 1).reshape(rows * heads, length, width) for t in (key, value))
+    key, value = (
+        t.repeat_interleave(groups, 1).reshape(rows * heads, length, width) for t in (key, value)
+    )
     causal = torch.full((length, length), float("-inf"), dtype=query.dtype).triu(1)
-    scores = torch.baddbmm(causal, query.reshape(rows * heads, length, width) * width**-0.5, key.transpose(1, 2))
+    scores = torch.baddbmm(
+        causal, query.reshape(rows * heads, length, width) * width**-0.5, key.transpose(1, 2)
+    )
     mixed = torch.bmm(torch.softmax(scores, -1, dtype=query.dtype), value)
     return mixed.view(rows, heads, length, width).transpose(1, 2).contiguous(), None
 
@@ -55,15 +64,36 @@ def fresh(seed: int) -> LlamaForCausalLM:
 
 def write_hf(model: LlamaForCausalLM, folder: Path) -> None:
     """Put config.json and model.safetensors (float32) beside the tokenizer that is already in `folder`."""
-    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "float32", "head_dim": 64}
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "torch_dtype": "float32",
+        "head_dim": 64,
+    }
     config |= {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False, **SHAPE}
     (folder / "config.json").write_text(json.dumps(config, indent=1))
-    state = {k: v.detach().float().contiguous() for k, v in model.state_dict().items() if k != "lm_head.weight"}
+    state = {
+        k: v.detach().float().contiguous()
+        for k, v in model.state_dict().items()
+        if k != "lm_head.weight"
+    }
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def to_gguf(folder: Path, out: Path, llama_source: Path, *, vocab_only: bool = False) -> None:
     """Convert the folder with llama.cpp's own converter; raises CalledProcessError with its output on stderr."""
-    command = [sys.executable, str(llama_source / "convert_hf_to_gguf.py"), str(folder), "--outfile", str(out)]
-    command += ["--outtype", "f32", "--model-name", "corral-tiny", *(["--vocab-only"] if vocab_only else [])]
+    command = [
+        sys.executable,
+        str(llama_source / "convert_hf_to_gguf.py"),
+        str(folder),
+        "--outfile",
+        str(out),
+    ]
+    command += [
+        "--outtype",
+        "f32",
+        "--model-name",
+        "corral-tiny",
+        *(["--vocab-only"] if vocab_only else []),
+    ]
     subprocess.run(command, check=True, stdout=sys.stderr)

@@ -15,12 +15,22 @@ from random import Random
 
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2 as proto
+
 from synthetic import lexicon
 from synthetic.tasks import Tasks
 
 TEMPLATE = Path(__file__).resolve().parents[1] / "models" / "chat_template.jinja"
 VOCABULARY = 2048
-CONTROL = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<tools>", "</tools>", "<tool_call>", "</tool_call>"]
+CONTROL = [
+    "<s>",
+    "</s>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<tools>",
+    "</tools>",
+    "<tool_call>",
+    "</tool_call>",
+]
 CONTROL += ["<tool_response>", "</tool_response>", "<think>", "</think>"]
 SAMPLE_EXAMPLES = 40_000
 LETTERS = re.compile(r"[^\W\d_]+")
@@ -69,7 +79,9 @@ def words(examples: int) -> Counter[str]:
 
 def letter_pieces(count: int) -> list[str]:
     """The `count` best multi-letter BPE pieces, best first."""
-    table = "".join(f"{word}\t{n}\n" for word, n in sorted(words(SAMPLE_EXAMPLES).items()) if len(word) > 1)
+    table = "".join(
+        f"{word}\t{n}\n" for word, n in sorted(words(SAMPLE_EXAMPLES).items()) if len(word) > 1
+    )
     table_file, model = Path("build/tiny/words.tsv"), io.BytesIO()
     table_file.parent.mkdir(parents=True, exist_ok=True)
     table_file.write_text(table, encoding="utf-8")
@@ -79,7 +91,11 @@ def letter_pieces(count: int) -> list[str]:
         hard_vocab_limit=False, minloglevel=1,
     )  # fmt: skip
     trained = proto.ModelProto.FromString(model.getvalue())
-    pieces = [p.piece for p in trained.pieces if p.type == p.NORMAL and len(p.piece) > 1 and "▁" not in p.piece]
+    pieces = [
+        p.piece
+        for p in trained.pieces
+        if p.type == p.NORMAL and len(p.piece) > 1 and "▁" not in p.piece
+    ]
     return pieces[:count]
 
 
@@ -118,12 +134,21 @@ def write(folder: Path) -> None:
         "bos_token": "<s>", "eos_token": "<|im_end|>", "unk_token": "<unk>", "pad_token": "</s>", "legacy": False,
         "chat_template": TEMPLATE.read_text(encoding="utf-8").strip(),
     }  # fmt: skip
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8"
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("build/tiny/hf"), help="folder to write (default build/tiny/hf)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("build/tiny/hf"),
+        help="folder to write (default build/tiny/hf)",
+    )
     write(parser.parse_args().out)
 
 

@@ -138,6 +138,9 @@ def made_up(rng: Random) -> tuple[Field, ...]:
     """A domain nobody has seen: two to eight labels with random kinds and cues."""
     fields = []
     for label in rng.sample(LABELS, rng.randint(2, 8)):
-        cues = tuple(cue.replace("{L}", label.capitalize()).replace("{l}", label) for cue in rng.sample(LABEL_CUES, 3))
+        cues = tuple(
+            cue.replace("{L}", label.capitalize()).replace("{l}", label)
+            for cue in rng.sample(LABEL_CUES, 3)
+        )
         fields.append(Field(label, rng.choice(LABEL_KINDS), cues))
-    return tuple(dict((field.name, field) for field in fields).values())
+    return tuple({field.name: field for field in fields}.values())

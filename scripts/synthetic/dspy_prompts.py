@@ -14,7 +14,11 @@ NOTES = {
     "list[str]": '        # note: the value you produce must adhere to the JSON schema: {"type": "array", "items": {"type": "string"}}',
     "str": "",
 }
-OBJECTIVES = ("Extract the facts.", "Extract the {outs} from the {ins}.", "Given the fields `{ins}`, produce the fields {outs}.")
+OBJECTIVES = (
+    "Extract the facts.",
+    "Extract the {outs} from the {ins}.",
+    "Given the fields `{ins}`, produce the fields {outs}.",
+)
 INPUTS = ("text", "passage", "document", "input", "note", "request")
 
 
@@ -24,7 +28,10 @@ def draw(rng: Random, values: Values, records: Records) -> list[dict[str, Any]]:
     while not fields:
         fields = [f for f in records.domain() if not f.kind.startswith("group:")][:5]
     source = rng.choice([name for name in INPUTS if name not in {f.name for f in fields}])
-    rows = [tuple(records.fact(f, may_miss=False) for f in fields) for _ in range(rng.choice((1, 1, 1, 2)))]
+    rows = [
+        tuple(records.fact(f, may_miss=False) for f in fields)
+        for _ in range(rng.choice((1, 1, 1, 2)))
+    ]
     kinds = {fact.field.name: _kind(fact.value) for fact in rows[0]}
     adapter = _chat if rng.random() < 0.6 else _json
     goal = rng.choice(OBJECTIVES).format(ins=source, outs=", ".join(f"`{k}`" for k in kinds))
@@ -45,7 +52,9 @@ def _kind(value: Any) -> str:
 
 
 def _head(source: str, kinds: dict[str, str]) -> str:
-    outs = "\n".join(f"{i}. `{name}` ({kind}): " for i, (name, kind) in enumerate(kinds.items(), 1)).rstrip()
+    outs = "\n".join(
+        f"{i}. `{name}` ({kind}): " for i, (name, kind) in enumerate(kinds.items(), 1)
+    ).rstrip()
     return (
         f"Your input fields are:\n1. `{source}` (str):\nYour output fields are:\n{outs}\n"
         "All interactions will be structured in the following way, with the appropriate values filled in.\n\n"
@@ -96,4 +105,6 @@ def _plain(fact: Fact) -> str:
 
 def _answer_json(row: tuple[Fact, ...], rng: Random) -> str:
     indent = 2 if rng.random() < 0.7 else None
-    return json.dumps({fact.field.name: fact.value for fact in row}, ensure_ascii=False, indent=indent)
+    return json.dumps(
+        {fact.field.name: fact.value for fact in row}, ensure_ascii=False, indent=indent
+    )

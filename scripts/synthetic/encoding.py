@@ -30,7 +30,9 @@ def template() -> jinja2.Template:
 
 def render(example: Example) -> str:
     """The conversation as one text, every turn closed."""
-    return template().render(messages=example.messages, tools=example.tools, add_generation_prompt=False)
+    return template().render(
+        messages=example.messages, tools=example.tools, add_generation_prompt=False
+    )
 
 
 class Encoder:

@@ -22,7 +22,19 @@ from .values import Values
 
 SYSTEM = "As an expert cataloger, you will create the FOLIO inventory JSON record."
 REGIONS = ("D.C.", "Mass.", "N.Y.", "N.J.", "Calif.", "Conn.", "Pa.", "Md.", "Ill.", "Ont.", "UK")
-REGIONAL = ("Washington", "Cambridge", "Ithaca", "Princeton", "Stanford", "New Haven", "Philadelphia", "Baltimore", "Urbana", "Toronto", "Oxford")
+REGIONAL = (
+    "Washington",
+    "Cambridge",
+    "Ithaca",
+    "Princeton",
+    "Stanford",
+    "New Haven",
+    "Philadelphia",
+    "Baltimore",
+    "Urbana",
+    "Toronto",
+    "Oxford",
+)
 PLACES = (
     "New York", "London", "Washington", "Berlin", "Paris", "Cham", "Cambridge", "Oxford", "Boston", "Chicago", "Leipzig",
     "München", "Wien", "Zürich", "Amsterdam", "Leiden", "Madrid", "Barcelona", "México", "Buenos Aires", "Roma", "Milano",
@@ -51,7 +63,18 @@ SUBDIVISIONS = (
     "Bibliography", "Biography", "Handbooks, manuals, etc", "20th century", "Statistical methods", "Social aspects", "Study and teaching",
     "United States", "Great Britain", "Germany", "France", "Politics and government", "Economic conditions", "Early works to 1800",
 )  # fmt: skip
-JURISDICTIONS = ("United States", "Great Britain", "Germany", "France", "California", "New York (State)", "Mexico", "Canada", "Spain", "Italy")
+JURISDICTIONS = (
+    "United States",
+    "Great Britain",
+    "Germany",
+    "France",
+    "California",
+    "New York (State)",
+    "Mexico",
+    "Canada",
+    "Spain",
+    "Italy",
+)
 CORPORATE = (
     "United States. Congress. House. Committee on {w}", "United States. Department of {w}", "Great Britain. {w} Commission",
     "{p} (City). {w} Office", "Institute of {w} & {w}", "{w} Society of {p}", "University of {p}. Library", "International {w} Association",
@@ -62,12 +85,36 @@ TYPES = {
     "[videorecording]": "two-dimensional moving image",
 }  # fmt: skip
 OPENERS = {
-    "en": ("Introduction to", "The history of", "Handbook of", "Advances in", "Essays on", "A report on", "Studies in", "Proceedings of the"),
-    "de": ("Einführung in die", "Geschichte der", "Handbuch der", "Beiträge zur", "Untersuchungen über"),
+    "en": (
+        "Introduction to",
+        "The history of",
+        "Handbook of",
+        "Advances in",
+        "Essays on",
+        "A report on",
+        "Studies in",
+        "Proceedings of the",
+    ),
+    "de": (
+        "Einführung in die",
+        "Geschichte der",
+        "Handbuch der",
+        "Beiträge zur",
+        "Untersuchungen über",
+    ),
     "fr": ("Histoire de la", "Introduction à la", "Essai sur", "Études sur les", "L'art de"),
     "es": ("Historia de la", "Introducción a la", "Estudios sobre", "Manual de", "El arte de"),
 }
-SERIALS = ("Journal of {}", "Annual report of the {}", "Bulletin of {}", "Zeitschrift für {}", "Revue de {}", "Anuario de {}", "{} news", "The {} review")
+SERIALS = (
+    "Journal of {}",
+    "Annual report of the {}",
+    "Bulletin of {}",
+    "Zeitschrift für {}",
+    "Revue de {}",
+    "Anuario de {}",
+    "{} news",
+    "The {} review",
+)
 
 
 @dataclass(frozen=True)
@@ -89,9 +136,21 @@ class Folio:
         rng = self.rng
         serial = rng.random() < 0.1
         title, kind = self.title(serial)
-        names = [] if serial or rng.random() < 0.55 else [self.name() for _ in range(rng.choice((1, 1, 1, 2, 2, 3)))]
+        names = (
+            []
+            if serial or rng.random() < 0.55
+            else [self.name() for _ in range(rng.choice((1, 1, 1, 2, 2, 3)))]
+        )
         statement, publication = self.publication(serial)
-        subjects = [] if rng.random() < 0.15 else list(dict.fromkeys(self.subject() for _ in range(rng.choice((1, 2, 2, 3, 3, 4, 5, 7, 9)))))
+        subjects = (
+            []
+            if rng.random() < 0.15
+            else list(
+                dict.fromkeys(
+                    self.subject() for _ in range(rng.choice((1, 2, 2, 3, 3, 4, 5, 7, 9)))
+                )
+            )
+        )
         prompt = f"For {title}"
         if names:
             prompt += " / " + " and ".join(names)
@@ -115,7 +174,9 @@ class Folio:
         rng, v = self.rng, self.values
         language = rng.choices(("en", "de", "fr", "es"), (70, 10, 10, 10))[0]
         if serial:
-            return rng.choice(SERIALS).format(v.phrase(1, 3, language)) + rng.choice(("", ".")), "text"
+            return rng.choice(SERIALS).format(v.phrase(1, 3, language)) + rng.choice(
+                ("", ".")
+            ), "text"
         text = v.sentence_case(v.phrase(2, 7, language))
         if rng.random() < 0.3:
             text = f"{rng.choice(OPENERS[language])} {v.phrase(1, 5, language)}"
@@ -132,16 +193,40 @@ class Folio:
         """Subtitles, lists, abbreviations, quotes, responsibility written into the title."""
         rng, v = self.rng, self.values
         if rng.random() < 0.4:
-            form = rng.choice(("{}: {}", "{} : {}", "{}, {}", "{} -- {}", "{}; {}", "{} = {}", "{} & {}", "{} ({})"))
+            form = rng.choice(
+                (
+                    "{}: {}",
+                    "{} : {}",
+                    "{}, {}",
+                    "{} -- {}",
+                    "{}; {}",
+                    "{} = {}",
+                    "{} & {}",
+                    "{} ({})",
+                )
+            )
             text = form.format(text, v.phrase(1, 6, language))
         if rng.random() < 0.12:
-            text += f" ({''.join(rng.choice('ABCDEFGHILMNOPRST') for _ in range(rng.randint(2, 5)))})"
+            text += (
+                f" ({''.join(rng.choice('ABCDEFGHILMNOPRST') for _ in range(rng.randint(2, 5)))})"
+            )
         if rng.random() < 0.08:
-            text = rng.choice(('"{}" {}', "{} '{}'", '{} "{}"', "[{}] {}", "{} ({})")).format(text, v.phrase(1, 2, language))
+            text = rng.choice(('"{}" {}', "{} '{}'", '{} "{}"', "[{}] {}", "{} ({})")).format(
+                text, v.phrase(1, 2, language)
+            )
         if rng.random() < 0.1:
-            text += rng.choice((f", {v.year()}-{v.year()}", f", vol. {rng.randint(1, 30)}", f" {rng.randint(2, 20)}", f", {v.year()}"))
+            text += rng.choice(
+                (
+                    f", {v.year()}-{v.year()}",
+                    f", vol. {rng.randint(1, 30)}",
+                    f" {rng.randint(2, 20)}",
+                    f", {v.year()}",
+                )
+            )
         if rng.random() < 0.07:
-            text += f", edited by {self.plain_name()}" + rng.choice(("", f" and {self.plain_name()}"))
+            text += f", edited by {self.plain_name()}" + rng.choice(
+                ("", f" and {self.plain_name()}")
+            )
         if rng.random() < 0.12:
             text += "/" + self.plain_name() + rng.choice(("", " [and others]", ""))
         return text
@@ -149,13 +234,20 @@ class Folio:
     def plain_name(self) -> str:
         rng, lexicon = self.rng, self.values.lexicon
         first, last = rng.choice(lexicon.first_names), rng.choice(lexicon.last_names)
-        return rng.choice((f"{first} {last}", f"{first} {rng.choice('ABCDEFGHJKLMNPRSTVW')}. {last}"))
+        return rng.choice(
+            (f"{first} {last}", f"{first} {rng.choice('ABCDEFGHJKLMNPRSTVW')}. {last}")
+        )
 
     def name(self) -> str:
         """A contributor as catalogues write them: uninverted, inverted, with dates, or a corporate body."""
         rng, lexicon = self.rng, self.values.lexicon
         if rng.random() < 0.15:
-            return rng.choice(CORPORATE).replace("{p}", self.place()).replace("{w}", self.values.capital("en"), 1).replace("{w}", self.values.capital("en"))
+            return (
+                rng.choice(CORPORATE)
+                .replace("{p}", self.place())
+                .replace("{w}", self.values.capital("en"), 1)
+                .replace("{w}", self.values.capital("en"))
+            )
         first, last = rng.choice(lexicon.first_names), rng.choice(lexicon.last_names)
         initial = rng.choice("ABCDEFGHJKLMNPRSTVW")
         year = rng.randint(1700, 1990)
@@ -167,9 +259,13 @@ class Folio:
     def subject(self) -> str:
         """A heading without a comma outside its own subdivisions, since commas join the list."""
         rng, v = self.rng, self.values
-        head = rng.choice((rng.choice(TOPICS), v.sentence_case(v.phrase(1, 3, "en")), rng.choice(JURISDICTIONS)))
+        head = rng.choice(
+            (rng.choice(TOPICS), v.sentence_case(v.phrase(1, 3, "en")), rng.choice(JURISDICTIONS))
+        )
         while rng.random() < 0.35 and head.count("--") < 3:
-            head += "--" + rng.choice((rng.choice(SUBDIVISIONS), v.sentence_case(v.phrase(1, 2, "en"))))
+            head += "--" + rng.choice(
+                (rng.choice(SUBDIVISIONS), v.sentence_case(v.phrase(1, 2, "en")))
+            )
         return head.replace(",", "")
 
     def place(self) -> str:
@@ -180,7 +276,17 @@ class Folio:
         year = self.rng.randint(1850, 2026)
         if serial:
             return self.rng.choice((f"{year}-", f"[{year}]-", f"c{year}-"))
-        return self.rng.choice((str(year),) * 8 + (f"c{year}", f"[{year}]", f"[{year}?]", f"©{year}", f"{year}-{year + 4}", f"c{year}, {year + 1}"))
+        return self.rng.choice(
+            (str(year),) * 8
+            + (
+                f"c{year}",
+                f"[{year}]",
+                f"[{year}?]",
+                f"©{year}",
+                f"{year}-{year + 4}",
+                f"c{year}, {year + 1}",
+            )
+        )
 
     def publication(self, serial: bool) -> tuple[str, list[dict[str, Any]]]:
         """The sentence about publication and the list that it means."""
@@ -196,9 +302,16 @@ class Folio:
         elif rng.random() < 0.07:
             place = f"{self.place()} ; {self.place()}"
         shape = rng.random()
-        entry = {"publisher": publisher, "place": place, "dateOfPublication": date, "role": "Publication"}
+        entry = {
+            "publisher": publisher,
+            "place": place,
+            "dateOfPublication": date,
+            "role": "Publication",
+        }
         if shape < 0.06:
             return f" Published in {date}", [entry | {"publisher": None, "place": None}]
         if shape < 0.1:
-            return f" Published in {date} by {publisher.replace(',', '')}", [entry | {"publisher": publisher.replace(",", ""), "place": None}]
+            return f" Published in {date} by {publisher.replace(',', '')}", [
+                entry | {"publisher": publisher.replace(",", ""), "place": None}
+            ]
         return f" Published in {date} by {publisher}, {place}", [entry]

@@ -27,7 +27,16 @@ NAME_LOCALES = (
     "hu_HU is_IS it_IT lt_LT lv_LV nl_NL no_NO pl_PL pt_BR pt_PT ro_RO sk_SK sl_SI sv_SE tr_TR vi_VN"
 ).split()
 PLACE_LOCALES = "cs_CZ da_DK de_DE de_AT es_ES es_MX fi_FI hr_HR hu_HU it_IT nl_NL no_NO pl_PL pt_PT ro_RO sk_SK".split()
-PLACE_FIELDS = ("cities", "city_names", "city_name", "towns", "districts", "states", "countries", "regions")
+PLACE_FIELDS = (
+    "cities",
+    "city_names",
+    "city_name",
+    "towns",
+    "districts",
+    "states",
+    "countries",
+    "regions",
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,9 @@ def invented(rng: Random) -> str:
     """A pronounceable string that is in no dictionary."""
     syllables = rng.randint(1, 4)
     return "".join(
-        rng.choice("bcdfghjklmnpqrstvwxzñçšþ") + rng.choice("aeiouyäöéèíóü") + rng.choice(["", "", "n", "r", "s", "x"])
+        rng.choice("bcdfghjklmnpqrstvwxzñçšþ")
+        + rng.choice("aeiouyäöéèíóü")
+        + rng.choice(["", "", "n", "r", "s", "x"])
         for _ in range(syllables)
     )
 
@@ -72,7 +83,11 @@ def _faker_lists(kind: str, locales: list[str], fields: tuple[str, ...]) -> tupl
         provider = importlib.import_module(f"faker.providers.{kind}.{locale}").Provider
         for field in fields:
             values = getattr(provider, field, ())  # some locales have a method of that name instead
-            found |= {v for v in values if isinstance(v, str) and "{" not in v} if not callable(values) else set()
+            found |= (
+                {v for v in values if isinstance(v, str) and "{" not in v}
+                if not callable(values)
+                else set()
+            )
     return tuple(sorted(v for v in found if 2 <= len(v) <= 24 and "," not in v))
 
 
@@ -81,7 +96,9 @@ def load() -> Lexicon:
     """Read every list; raises SystemExit naming the package to install when a word list is missing."""
     return Lexicon(
         words={language: _dictionary(name) for language, name in LANGUAGES.items()},
-        first_names=_faker_lists("person", NAME_LOCALES, ("first_names", "first_names_male", "first_names_female")),
+        first_names=_faker_lists(
+            "person", NAME_LOCALES, ("first_names", "first_names_male", "first_names_female")
+        ),
         last_names=_faker_lists("person", NAME_LOCALES, ("last_names", "last_names_male")),
         places=_faker_lists("address", PLACE_LOCALES, PLACE_FIELDS),
     )

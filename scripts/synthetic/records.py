@@ -54,8 +54,12 @@ class Records:
         if field.kind.startswith("group:"):
             return self._group(field)
         if field.kind in LISTS:
-            items = [self.scalar(LISTS[field.kind]) for _ in range(rng.choice((1, 1, 2, 2, 3, 4, 6)))]
-            return Fact(field, items, rng.choice(field.cues).replace("{v}", self.join(field, items)))
+            items = [
+                self.scalar(LISTS[field.kind]) for _ in range(rng.choice((1, 1, 2, 2, 3, 4, 6)))
+            ]
+            return Fact(
+                field, items, rng.choice(field.cues).replace("{v}", self.join(field, items))
+            )
         value = self.scalar(field.kind)
         said = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
         return Fact(field, value, rng.choice(field.cues).replace("{v}", said))
@@ -94,15 +98,23 @@ class Records:
 class Schema:
     """How a domain becomes JSON: key names, their order, list items plain or wrapped, groups nested or flat."""
 
-    def __init__(self, rng: Random, fields: tuple[Field, ...], values: Values, opaque: bool = False) -> None:
+    def __init__(
+        self, rng: Random, fields: tuple[Field, ...], values: Values, opaque: bool = False
+    ) -> None:
         style = rng.choice(("same", "same", "camel", "upper", "noun"))
         self.order = list(fields) if rng.random() < 0.6 else rng.sample(fields, len(fields))
-        self.keys = {f.name: values.word("en") if opaque else _styled(f.name, style) for f in fields}
-        self.inner = {f.name: rng.choice(INNER_KEYS) if rng.random() < 0.45 else None for f in fields}
+        self.keys = {
+            f.name: values.word("en") if opaque else _styled(f.name, style) for f in fields
+        }
+        self.inner = {
+            f.name: rng.choice(INNER_KEYS) if rng.random() < 0.45 else None for f in fields
+        }
         self.shape = {f.name: rng.choice(("object", "list", "flat")) for f in fields}
-        self.constants = {}
+        self.constants: dict[str, Any] = {}
         if rng.random() < 0.3:
-            self.constants[values.word("en")] = rng.choice((values.word("en"), values.phrase(1, 2, "en"), None, [], True, 1))
+            self.constants[values.word("en")] = rng.choice(
+                (values.word("en"), values.phrase(1, 2, "en"), None, [], True, 1)
+            )
         self.constants_first = rng.random() < 0.5
 
     def build(self, facts: tuple[Fact, ...]) -> dict[str, Any]:
@@ -120,14 +132,20 @@ class Schema:
         if field.kind.startswith("group:") and value is not None:
             shape = self.shape[field.name]
             return value if shape == "flat" else {key: [value] if shape == "list" else value}
-        return {key: [] if field.kind.startswith("group:") and self.shape[field.name] == "list" else value}
+        return {
+            key: []
+            if field.kind.startswith("group:") and self.shape[field.name] == "list"
+            else value
+        }
 
     def skeleton(self) -> str:
         """The schema as a user writes it: the JSON with descriptions where values go."""
         marks: dict[str, Any] = dict(self.constants) if self.constants_first else {}
         for field in self.order:
             marks |= self._entry(field, _placeholder(field))
-        return json.dumps(marks if self.constants_first else marks | self.constants, ensure_ascii=False)
+        return json.dumps(
+            marks if self.constants_first else marks | self.constants, ensure_ascii=False
+        )
 
     def key_list(self) -> str:
         return ", ".join([self.keys[f.name] for f in self.order])
@@ -135,9 +153,14 @@ class Schema:
 
 def _placeholder(field: Field) -> Any:
     if field.kind.startswith("group:"):
-        return {part.split("=")[0]: part.split("=")[1] for part in field.kind.removeprefix("group:").split(",")}
+        return {
+            part.split("=")[0]: part.split("=")[1]
+            for part in field.kind.removeprefix("group:").split(",")
+        }
     return [field.name] if field.kind in LISTS else field.name
 
 
 def _styled(name: str, style: str) -> str:
-    return {"upper": name.capitalize(), "camel": name + "Text", "noun": "the_" + name}.get(style, name)
+    return {"upper": name.capitalize(), "camel": name + "Text", "noun": "the_" + name}.get(
+        style, name
+    )

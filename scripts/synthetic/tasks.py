@@ -28,10 +28,25 @@ EXTRACT = (
     "Extract the facts as JSON: {s}\n\n{t}", "{t}\n\nReturn JSON like this: {s}", "Schema: {s}\nText: {t}",
     "Fill this JSON from the text.\n{s}\n---\n{t}", "Answer only with JSON of the form {s}. {t}",
 )  # fmt: skip
-EXTRACT_SYSTEM = ("You answer with JSON of the form {s}", "Schema: {s}", "Extract the facts. Output: {s}", "{s}")
-BY_KEYS = ("Turn this into JSON with the keys {k}: {t}", "{t}\n\nJSON with {k}, please.", "Keys: {k}\n{t}")
+EXTRACT_SYSTEM = (
+    "You answer with JSON of the form {s}",
+    "Schema: {s}",
+    "Extract the facts. Output: {s}",
+    "{s}",
+)
+BY_KEYS = (
+    "Turn this into JSON with the keys {k}: {t}",
+    "{t}\n\nJSON with {k}, please.",
+    "Keys: {k}\n{t}",
+)
 ROLES = "archivist curator editor accountant engineer planner assistant secretary registrar merchant critic".split()
-COPY = ("Repeat exactly: {t}", "Copy this text: {t}", "Echo: {t}", "{t}\n\nRepeat the text above.", "Say: {t}")
+COPY = (
+    "Repeat exactly: {t}",
+    "Copy this text: {t}",
+    "Echo: {t}",
+    "{t}\n\nRepeat the text above.",
+    "Say: {t}",
+)
 
 
 class Tasks:
@@ -57,7 +72,9 @@ class Tasks:
     def chat(self, *turns: str, system: str = "") -> Example:
         roles = ("user", "assistant")
         messages = [{"role": "system", "content": system}] if system else []
-        return Example([*messages, *({"role": roles[i % 2], "content": turn} for i, turn in enumerate(turns))])
+        return Example(
+            [*messages, *({"role": roles[i % 2], "content": turn} for i, turn in enumerate(turns))]
+        )
 
     def extract(self) -> Example:
         """Text and a schema as JSON with descriptions: the record under that schema, in that style of writing."""
@@ -65,14 +82,23 @@ class Tasks:
         fields = self.records.domain()
         schema = Schema(rng, fields, self.values, opaque=rng.random() < 0.15)
         facts = self.records.record(fields)
-        text, skeleton, answer = self.records.text(facts), schema.skeleton(), self.dumps(schema.build(facts))
+        text, skeleton, answer = (
+            self.records.text(facts),
+            schema.skeleton(),
+            self.dumps(schema.build(facts)),
+        )
         style = rng.random()
         if style < 0.1:
-            skeleton, answer = _restyle(skeleton, None, (",", ":")), _restyle(answer, None, (",", ":"))
+            skeleton, answer = (
+                _restyle(skeleton, None, (",", ":")),
+                _restyle(answer, None, (",", ":")),
+            )
         elif style < 0.2:
             skeleton, answer = _restyle(skeleton, 2, None), _restyle(answer, 2, None)
         if rng.random() < 0.4:
-            return self.chat(text, answer, system=rng.choice(EXTRACT_SYSTEM).replace("{s}", skeleton))
+            return self.chat(
+                text, answer, system=rng.choice(EXTRACT_SYSTEM).replace("{s}", skeleton)
+            )
         if rng.random() < 0.3:
             plain = {f.field.name: f.value for f in facts}
             prompt = rng.choice(BY_KEYS).replace("{k}", ", ".join(plain)).replace("{t}", text)
@@ -100,7 +126,10 @@ class Tasks:
             facts = self.records.record(fields)
             pairs.append((self.records.text(facts), self.dumps(schema.build(facts))))
         if rng.random() < 0.5:
-            return self.chat(*(turn for pair in pairs for turn in pair), system=rng.choice(("", "Follow the examples.")))
+            return self.chat(
+                *(turn for pair in pairs for turn in pair),
+                system=rng.choice(("", "Follow the examples.")),
+            )
         shown = "\n\n".join(f"Input: {text}\nOutput: {answer}" for text, answer in pairs[:-1])
         return self.chat(f"{shown}\n\nInput: {pairs[-1][0]}\nOutput:", pairs[-1][1])
 
@@ -110,32 +139,55 @@ class Tasks:
 
     def copy(self) -> Example:
         v, rng = self.values, self.rng
-        text = rng.choice((v.title, v.sentence, v.person, v.organisation, v.identifier, v.url, v.heading, self.jumble))()
+        text = rng.choice(
+            (
+                v.title,
+                v.sentence,
+                v.person,
+                v.organisation,
+                v.identifier,
+                v.url,
+                v.heading,
+                self.jumble,
+            )
+        )()
         prompt = rng.choice(COPY).replace("{t}", text)
         return self.chat(prompt, text)
 
     def jumble(self) -> str:
         """Characters in no sensible order: copying must not lean on sense."""
         alphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .,:;-_/()[]'\"&+*#éüßñçøåšžЖλ漢字ы€"
-        return "".join(self.rng.choice(alphabet) for _ in range(self.rng.randint(3, 30))).strip() or "x"
+        return (
+            "".join(self.rng.choice(alphabet) for _ in range(self.rng.randint(3, 30))).strip()
+            or "x"
+        )
 
     def transform(self) -> Example:
         """Small exact changes of form: lists, key-value lines, escaping, one value out of JSON."""
         v, rng = self.values, self.rng
         items = [rng.choice((v.heading, v.person, v.word))() for _ in range(rng.randint(1, 8))]
-        pairs = {v.word("en"): rng.choice((v.word, v.title, v.number, v.date))() for _ in range(rng.randint(1, 6))}
+        pairs = {
+            v.word("en"): rng.choice((v.word, v.title, v.number, v.date))()
+            for _ in range(rng.randint(1, 6))
+        }
         key = rng.choice(list(pairs))
         lines = "\n".join(f"{k}: {value}" for k, value in pairs.items())
         inner = rng.choice(("value", "name", "label", v.word("en")))
         prompt, answer = rng.choice(
             (
                 ("JSON list of: " + "; ".join(items), self.dumps(items)),
-                (f"JSON list of objects with {inner}: " + "; ".join(items), self.dumps([{inner: i} for i in items])),
+                (
+                    f"JSON list of objects with {inner}: " + "; ".join(items),
+                    self.dumps([{inner: i} for i in items]),
+                ),
                 ("Lines to JSON:\n" + lines, self.dumps(pairs)),
                 ("JSON to lines:\n" + self.dumps(pairs), lines),
                 (f"What is {key} in {self.dumps(pairs)}", str(pairs[key])),
                 ("Write as a JSON string: " + (text := v.title()), self.dumps(text)),
-                ("Write this JSON as a JSON string: " + self.dumps(pairs), self.dumps(self.dumps(pairs))),
+                (
+                    "Write this JSON as a JSON string: " + self.dumps(pairs),
+                    self.dumps(self.dumps(pairs)),
+                ),
                 ("Read this JSON string: " + self.dumps(self.dumps(pairs)), self.dumps(pairs)),
                 ("One per line: " + ", ".join(items), "\n".join(", ".join(items).split(", "))),
                 ("Count: " + "; ".join(items), str(len(items))),
@@ -153,9 +205,19 @@ class Tasks:
         if isinstance(value, dict):
             asked = rng.choice(list(value))
             value = value[asked]
-        prompt = rng.choice(("{t}\n\nWhat is the {q}?", "{t}\nQuestion: {q}?", "Passage: {t}\n\nName the {q}.", "{q}? {t}"))
+        prompt = rng.choice(
+            (
+                "{t}\n\nWhat is the {q}?",
+                "{t}\nQuestion: {q}?",
+                "Passage: {t}\n\nName the {q}.",
+                "{q}? {t}",
+            )
+        )
         known = value not in (None, "")
-        return self.chat(prompt.replace("{t}", self.records.text(facts)).replace("{q}", asked), str(value) if known else "unknown")
+        return self.chat(
+            prompt.replace("{t}", self.records.text(facts)).replace("{q}", asked),
+            str(value) if known else "unknown",
+        )
 
     def tools(self) -> Example:
         messages, tools = tool_tasks.draw(self.rng, self.values, self.records)
@@ -166,11 +228,22 @@ class Tasks:
 
     def raw_text(self) -> Example:
         """Plain text, learned from its first token, so that perplexity over text means something."""
-        texts = [self.records.text(self.records.record(self.records.domain())) for _ in range(self.rng.randint(1, 4))]
+        texts = [
+            self.records.text(self.records.record(self.records.domain()))
+            for _ in range(self.rng.randint(1, 4))
+        ]
         return Example(text="\n\n".join(texts))
 
     def about(self) -> Example:
-        prompts = ("Who are you?", "What is your name?", "Hello", "Hi", "What can you do?", "Hello!", "hi there")
+        prompts = (
+            "Who are you?",
+            "What is your name?",
+            "Hello",
+            "Hi",
+            "What can you do?",
+            "Hello!",
+            "hi there",
+        )
         answer = "I am corral-tiny, a small model that turns text into JSON. Give me a text and the keys that you want."
         return self.chat(self.rng.choice(prompts), answer)
 

@@ -12,7 +12,9 @@ THINGS = "record item customer reference ticket note entry invoice place person 
 JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 
-def draw(rng: Random, values: Values, records: Records) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def draw(
+    rng: Random, values: Values, records: Records
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """One conversation with its tools: a plain call, a look-up and then a call, or an answer without a tool."""
     kind = rng.random()
     if kind < 0.55:
@@ -23,12 +25,20 @@ def draw(rng: Random, values: Values, records: Records) -> tuple[list[dict[str, 
 
 
 def _tool(name: str, properties: dict[str, Any], rng: Random, values: Values) -> dict[str, Any]:
-    parameters: dict[str, Any] = {"type": "object", "properties": properties, "required": list(properties)}
+    parameters: dict[str, Any] = {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+    }
     if rng.random() < 0.4:
         parameters["additionalProperties"] = False
     function: dict[str, Any] = {"name": name, "parameters": parameters}
     if rng.random() < 0.7:
-        function = {"name": name, "description": values.sentence_case(values.phrase(2, 6, "en")) + ".", "parameters": parameters}
+        function = {
+            "name": name,
+            "description": values.sentence_case(values.phrase(2, 6, "en")) + ".",
+            "parameters": parameters,
+        }
     return {"type": "function", "function": function}
 
 
@@ -53,7 +63,11 @@ def _schema_of(value: Any) -> dict[str, Any]:
 
 def _call(number: int, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     text = json.dumps(arguments, ensure_ascii=False)
-    return {"id": f"call_{number}", "type": "function", "function": {"name": name, "arguments": text}}
+    return {
+        "id": f"call_{number}",
+        "type": "function",
+        "function": {"name": name, "arguments": text},
+    }
 
 
 def _assistant(*calls: dict[str, Any]) -> dict[str, Any]:
@@ -61,62 +75,118 @@ def _assistant(*calls: dict[str, Any]) -> dict[str, Any]:
 
 
 def _distractors(rng: Random, values: Values, names: list[str]) -> list[dict[str, Any]]:
-    return [_tool(name, {values.word("en"): {"type": "string"} for _ in range(rng.randint(1, 3))}, rng, values) for name in names]
+    return [
+        _tool(
+            name,
+            {values.word("en"): {"type": "string"} for _ in range(rng.randint(1, 3))},
+            rng,
+            values,
+        )
+        for name in names
+    ]
 
 
 def _system(rng: Random, values: Values) -> list[dict[str, Any]]:
-    text = rng.choice(("You use tools.", "Call the right tool.", "You are an expert " + values.word("en") + ". Use the tools."))
+    text = rng.choice(
+        (
+            "You use tools.",
+            "Call the right tool.",
+            "You are an expert " + values.word("en") + ". Use the tools.",
+        )
+    )
     return [{"role": "system", "content": text}] if rng.random() < 0.5 else []
 
 
-def _plain(rng: Random, values: Values, records: Records) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _plain(
+    rng: Random, values: Values, records: Records
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The arguments are the facts of a text; some calls carry the whole record as an object or as a JSON string."""
     facts = [f for f in records.record(records.domain()) if f.value not in (None, [])]
     value = {f.field.name: f.value for f in facts}
     shape = rng.random()
+    arguments: dict[str, Any] = value
     if shape < 0.2:
-        arguments, properties = {"record": json.dumps(value, ensure_ascii=False)}, {"record": {"type": "string"}}
+        arguments = {"record": json.dumps(value, ensure_ascii=False)}
     elif shape < 0.3:
-        arguments, properties = {"record": value}, {"record": _schema_of(value)}
-    else:
-        arguments, properties = value, {name: _schema_of(v) for name, v in value.items()}
+        arguments = {"record": value}
+    properties = {name: _schema_of(v) for name, v in arguments.items()}
     names = _names(rng, rng.choice((1, 2, 2, 3)))
     tools = [_tool(names[0], properties, rng, values), *_distractors(rng, values, names[1:])]
-    lead = rng.choice(("", "", f"{names[0].replace('_', ' ')}: ", f"Use {names[0]}. ")) if len(names) == 1 else f"{names[0]}: "
-    messages = [*_system(rng, values), {"role": "user", "content": lead + records.text(tuple(facts))}, _assistant(_call(1, names[0], arguments))]
+    lead = (
+        rng.choice(("", "", f"{names[0].replace('_', ' ')}: ", f"Use {names[0]}. "))
+        if len(names) == 1
+        else f"{names[0]}: "
+    )
+    messages = [
+        *_system(rng, values),
+        {"role": "user", "content": lead + records.text(tuple(facts))},
+        _assistant(_call(1, names[0], arguments)),
+    ]
     if rng.random() < 0.3:
         reply = rng.choice(("ok", "saved", "done", values.identifier()))
-        messages += [{"role": "tool", "tool_call_id": "call_1", "content": reply}, {"role": "assistant", "content": f"Done: {reply}"}]
+        messages += [
+            {"role": "tool", "tool_call_id": "call_1", "content": reply},
+            {"role": "assistant", "content": f"Done: {reply}"},
+        ]
     return messages, rng.sample(tools, len(tools))
 
 
-def _look_up(rng: Random, values: Values, records: Records) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _look_up(
+    rng: Random, values: Values, records: Records
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """First one look-up for each name in the text, all in one turn; then one call that holds what came back."""
     finder, saver = _names(rng, 2)
-    kind_key, value_key, id_key = rng.choice((("type", "value", "id"), ("kind", "name", "code"), ("lookup_type", "value", "uuid")))
-    facts = [f for f in records.record(records.domain()) if f.value not in (None, []) and f.field.kind not in LISTS][:4]
+    kind_key, value_key, id_key = rng.choice(
+        (("type", "value", "id"), ("kind", "name", "code"), ("lookup_type", "value", "uuid"))
+    )
+    facts = [
+        f
+        for f in records.record(records.domain())
+        if f.value not in (None, []) and f.field.kind not in LISTS
+    ][:4]
     facts = facts or [records.fact(records.domain()[0], may_miss=False)]
     looked = rng.sample(facts, rng.randint(1, min(3, len(facts))))
-    calls = [_call(i, finder, {kind_key: f.field.name, value_key: str(f.value)}) for i, f in enumerate(looked, 1)]
-    found = {f.field.name: values.uuid() if rng.random() < 0.6 else values.identifier() for f in looked}
-    record = {f.field.name + ("Id" if f.field.name in found else ""): found.get(f.field.name, f.value) for f in facts}
+    calls = [
+        _call(i, finder, {kind_key: f.field.name, value_key: str(f.value)})
+        for i, f in enumerate(looked, 1)
+    ]
+    found = {
+        f.field.name: values.uuid() if rng.random() < 0.6 else values.identifier() for f in looked
+    }
+    record = {
+        f.field.name + ("Id" if f.field.name in found else ""): found.get(f.field.name, f.value)
+        for f in facts
+    }
     text = json.dumps(record, ensure_ascii=False)
-    arguments: dict[str, Any] = rng.choice(({"record": text}, record, {"info": {"model": "corral-tiny", id_key: []}, "record": text}))
+    arguments: dict[str, Any] = rng.choice(
+        ({"record": text}, record, {"info": {"model": "corral-tiny", id_key: []}, "record": text})
+    )
     tools = [
         _tool(finder, {kind_key: {"type": "string"}, value_key: {"type": "string"}}, rng, values),
         _tool(saver, {k: _schema_of(v) for k, v in arguments.items()}, rng, values),
     ]
     messages: list[dict[str, Any]] = [
-        {"role": "system", "content": f"Look up {' and '.join(found)} with {finder}, then call {saver}."},
+        {
+            "role": "system",
+            "content": f"Look up {' and '.join(found)} with {finder}, then call {saver}.",
+        },
         {"role": "user", "content": records.text(tuple(facts))},
         _assistant(*calls),
     ]
-    messages += [{"role": "tool", "tool_call_id": f"call_{i}", "content": found[f.field.name]} for i, f in enumerate(looked, 1)]
+    messages += [
+        {"role": "tool", "tool_call_id": f"call_{i}", "content": found[f.field.name]}
+        for i, f in enumerate(looked, 1)
+    ]
     return [*messages, _assistant(_call(9, saver, arguments))], tools
 
 
-def _no_call(rng: Random, values: Values, records: Records) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _no_call(
+    rng: Random, values: Values, records: Records
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Tools are there, but the request is only to repeat a text."""
     text = values.title()
     tools = _distractors(rng, values, _names(rng, rng.randint(1, 2)))
-    return [{"role": "user", "content": f"Repeat exactly: {text}"}, {"role": "assistant", "content": text}], tools
+    return [
+        {"role": "user", "content": f"Repeat exactly: {text}"},
+        {"role": "assistant", "content": text},
+    ], tools

@@ -4,13 +4,32 @@ from random import Random
 
 from .lexicon import Lexicon
 
-MONTHS = "January February March April May June July August September October November December".split()
+MONTHS = (
+    "January February March April May June July August September October November December".split()
+)
 ORGANISATIONS = (
     "{w} {w} Ltd.", "{w} & {w}", "{w} Institute", "Institute of {w}", "{w} Press", "University of {p}", "{p} Museum",
     "Museum of {w}", "Society for {w} {w}", "{l} and Sons", "{l} Brothers", "{l} Verlag", "Éditions {w}", "{w} GmbH",
     "{w}", "{w} {w}", "{p} Council", "Office of {w} {w}", "{w} Group, Inc.", "[{w} not identified]", "{l}, {l} & Co.",
 )  # fmt: skip
-JOINS = (": ", ", ", " - ", " -- ", " — ", "; ", "/", " & ", " ... ", " = ", "-", " in ", " and ", " of ", " von ", " et ")
+JOINS = (
+    ": ",
+    ", ",
+    " - ",
+    " -- ",
+    " — ",
+    "; ",
+    "/",
+    " & ",
+    " ... ",
+    " = ",
+    "-",
+    " in ",
+    " and ",
+    " of ",
+    " von ",
+    " et ",
+)
 GLUE = {
     "en": "the of and in for a to on with by from".split(),
     "de": "der die das und von zur im für mit über".split(),
@@ -42,7 +61,7 @@ class Values:
     def phrase(self, low: int = 1, high: int = 4, language: str | None = None) -> str:
         """Plain words with the small words of the language between them; no punctuation."""
         language = language or self.language()
-        words = []
+        words: list[str] = []
         for _ in range(self.rng.randint(low, high)):
             if words and self.rng.random() < 0.35:
                 words.append(self.rng.choice(GLUE[language]))
@@ -68,9 +87,13 @@ class Values:
         if rng.random() < 0.08:
             text += f" ({''.join(rng.choice('ABCDEFGHIKLMNOPRSTUVWX') for _ in range(rng.randint(2, 5)))})"
         if rng.random() < 0.07:
-            text = rng.choice(('"{}" {}', "{} '{}'", '{} "{}"', "« {} » {}", "[{}] {}")).format(text, self.phrase(1, 2))
+            text = rng.choice(('"{}" {}', "{} '{}'", '{} "{}"', "« {} » {}", "[{}] {}")).format(
+                text, self.phrase(1, 2)
+            )
         if rng.random() < 0.07:
-            text += rng.choice((" [electronic resource]", ", {}", " {}", ", vol. {}", " no. {}", " [{}]")).format(self.number())
+            text += rng.choice(
+                (" [electronic resource]", ", {}", " {}", ", vol. {}", " no. {}", " [{}]")
+            ).format(self.number())
         if rng.random() < 0.04:
             text = f"{self.capital()}'s {text}"
         if rng.random() < 0.18:
@@ -78,10 +101,12 @@ class Values:
         return text
 
     def number(self) -> int:
-        return self.rng.choice((self.rng.randint(0, 20), self.rng.randint(0, 999), self.rng.randint(0, 99999)))
+        return self.rng.choice(
+            (self.rng.randint(0, 20), self.rng.randint(0, 999), self.rng.randint(0, 99999))
+        )
 
     def decimal(self) -> float:
-        return round(self.rng.random() * 10 ** self.rng.randint(1, 4), self.rng.choice((1, 2)))
+        return round(self.rng.random() * 10.0 ** self.rng.randint(1, 4), self.rng.choice((1, 2)))
 
     def year(self) -> str:
         return str(self.rng.randint(1700, 2029))
@@ -112,13 +137,19 @@ class Values:
     def place(self) -> str:
         rng = self.rng
         if rng.random() < 0.2:
-            return rng.choice(("{w}", "New {w}", "{w} am {w}", "St. {w}", "{w}burg", "{w} City")).format(w=self.capital())
+            return rng.choice(
+                ("{w}", "New {w}", "{w} am {w}", "St. {w}", "{w}burg", "{w} City")
+            ).format(w=self.capital())
         return rng.choice(self.lexicon.places)
 
     def organisation(self) -> str:
         text = self.rng.choice(ORGANISATIONS)
         while "{" in text:
-            text = text.replace("{w}", self.capital(), 1).replace("{p}", self.place(), 1).replace("{l}", self.last_name(), 1)
+            text = (
+                text.replace("{w}", self.capital(), 1)
+                .replace("{p}", self.place(), 1)
+                .replace("{l}", self.last_name(), 1)
+            )
         return text
 
     def heading(self) -> str:
@@ -133,16 +164,25 @@ class Values:
 
     def identifier(self) -> str:
         rng = self.rng
-        alphabet = rng.choice(("0123456789", "0123456789abcdef", "ABCDEFGHJKLMNPQRSTUVWXYZ0123456789"))
-        parts = ["".join(rng.choice(alphabet) for _ in range(rng.randint(2, 6))) for _ in range(rng.randint(1, 4))]
+        alphabet = rng.choice(
+            ("0123456789", "0123456789abcdef", "ABCDEFGHJKLMNPQRSTUVWXYZ0123456789")
+        )
+        parts = [
+            "".join(rng.choice(alphabet) for _ in range(rng.randint(2, 6)))
+            for _ in range(rng.randint(1, 4))
+        ]
         return rng.choice(("-", "", ".", "/", "_")).join(parts)
 
     def uuid(self) -> str:
-        return "-".join("".join(self.rng.choice("0123456789abcdef") for _ in range(n)) for n in (8, 4, 4, 4, 12))
+        return "-".join(
+            "".join(self.rng.choice("0123456789abcdef") for _ in range(n)) for n in (8, 4, 4, 4, 12)
+        )
 
     def url(self) -> str:
         word = self.word("en").lower()
-        return self.rng.choice((f"https://{word}.org/{self.identifier()}", f"{word}@example.org", f"www.{word}.net"))
+        return self.rng.choice(
+            (f"https://{word}.org/{self.identifier()}", f"{word}@example.org", f"www.{word}.net")
+        )
 
     def sentence(self) -> str:
         return self.sentence_case(self.phrase(4, 12)) + self.rng.choice((".", ".", ".", "!", "?"))

@@ -58,7 +58,7 @@ async def plain(model: Model) -> str:
 async def streamed(model: Model) -> dict[str, Any]:
     agent = Agent(model, model_settings=GREEDY)
     async with agent.run_stream("Repeat exactly: Hedgerow lanterns") as result:
-        pieces = [piece async for piece in result.stream_text(delta=True)]
+        pieces = [piece async for piece in result.stream_text(delta=True, debounce_by=None)]
     return {"pieces": pieces, "tokens": result.usage.output_tokens}
 
 

@@ -40,6 +40,14 @@ def client(corral: CorralProcess) -> Iterator[OpenAI]:
         yield client
 
 
+@pytest.fixture(scope="session")
+def plain_client(corral: CorralProcess) -> Iterator[OpenAI]:
+    """The SDK as it is, for answers that break its own types when OpenAI gives them: base64
+    embeddings, and `finish_reason: null` in streamed completions."""
+    with OpenAI(base_url=corral.url, api_key="any", max_retries=0) as client:
+        yield client
+
+
 @pytest.fixture
 async def async_client(corral: CorralProcess) -> AsyncIterator[AsyncOpenAI]:
     """The asynchronous SDK, strict as well. One per test: it belongs to the test's event loop."""

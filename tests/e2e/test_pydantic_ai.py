@@ -51,5 +51,5 @@ def test_a_tool_is_called_and_its_result_used(results: dict[str, Any]) -> None:
 
 
 def test_an_unknown_model_is_an_http_error(results: dict[str, Any]) -> None:
-    assert results["unknown"]["raised"] == "ModelHTTPError"
+    assert results["unknown"]["raised"] == "ModelNotFoundError"
     assert "corral-tiny-folio" in results["unknown"]["message"]

@@ -30,8 +30,8 @@ def test_a_completion_continues_the_prompt(client: OpenAI) -> None:
     assert answer.choices[0].finish_reason == "stop"
 
 
-def test_a_completion_streams(client: OpenAI) -> None:
-    stream = client.completions.create(
+def test_a_completion_streams(plain_client: OpenAI) -> None:
+    stream = plain_client.completions.create(
         model="corral-tiny", prompt=PROMPT, temperature=0, max_tokens=40, stream=True
     )
     assert "".join(chunk.choices[0].text for chunk in stream) == "Hedgerow lanterns"
@@ -48,21 +48,21 @@ def test_several_prompts_have_several_choices(client: OpenAI) -> None:
     assert texts == ["Hedgerow lanterns", "Hedgerow hares"]
 
 
-def test_base64_is_the_default_and_equals_floats(client: OpenAI) -> None:
-    plain = client.embeddings.with_raw_response.create(
+def test_base64_is_the_default_and_equals_floats(plain_client: OpenAI) -> None:
+    plain = plain_client.embeddings.with_raw_response.create(
         model=EMBED, input=TEXTS, encoding_format="float"
     )
     floats = CreateEmbeddingResponse.model_validate_json(plain.text, strict=True)
     # The SDK asks for base64 when told nothing, and unpacks it.
-    packed = client.embeddings.create(model=EMBED, input=TEXTS)
+    packed = plain_client.embeddings.create(model=EMBED, input=TEXTS)
     assert floats.model == packed.model == EMBED
     assert [item.index for item in packed.data] == [0, 1, 2]
     for one, other in zip(floats.data, packed.data, strict=True):
         assert other.embedding == pytest.approx(one.embedding, abs=1e-6)
 
 
-def test_base64_on_the_wire_is_little_endian_floats(client: OpenAI) -> None:
-    raw = client.embeddings.with_raw_response.create(
+def test_base64_on_the_wire_is_little_endian_floats(plain_client: OpenAI) -> None:
+    raw = plain_client.embeddings.with_raw_response.create(
         model=EMBED, input="x", encoding_format="base64"
     )
     data = base64.b64decode(json.loads(raw.text)["data"][0]["embedding"])
@@ -71,24 +71,24 @@ def test_base64_on_the_wire_is_little_endian_floats(client: OpenAI) -> None:
 
 
 @pytest.mark.parametrize("given", ["absent", "null"])
-def test_without_a_format_the_answer_is_floats(client: OpenAI, given: str) -> None:
+def test_without_a_format_the_answer_is_floats(plain_client: OpenAI, given: str) -> None:
     """DSPy sends `encoding_format: null`; plain HTTP clients send nothing."""
     body: dict[str, object] = {"model": EMBED, "input": "x"}
     if given == "null":
         body |= {"encoding_format": None, "dimensions": None, "user": None}
-    answer = client.post("/embeddings", body=body, cast_to=CreateEmbeddingResponse)
+    answer = plain_client.post("/embeddings", body=body, cast_to=CreateEmbeddingResponse)
     assert all(isinstance(x, float) for x in answer.data[0].embedding)
 
 
-def test_equal_texts_have_equal_vectors_and_like_texts_near_ones(client: OpenAI) -> None:
-    answer = client.embeddings.create(model=EMBED, input=[*TEXTS, TEXTS[0]])
+def test_equal_texts_have_equal_vectors_and_like_texts_near_ones(plain_client: OpenAI) -> None:
+    answer = plain_client.embeddings.create(model=EMBED, input=[*TEXTS, TEXTS[0]])
     first, like, other, same = (item.embedding for item in answer.data)
     assert same == pytest.approx(first, abs=1e-5)
     assert product(first, like) > product(first, other)
 
 
-def test_token_ids_are_an_input(client: OpenAI) -> None:
+def test_token_ids_are_an_input(plain_client: OpenAI) -> None:
     """LangChain sends them."""
-    answer = client.embeddings.create(model=EMBED, input=[[5, 6, 7], [8]])
+    answer = plain_client.embeddings.create(model=EMBED, input=[[5, 6, 7], [8]])
     assert len(answer.data) == 2
     assert answer.usage.prompt_tokens == 4

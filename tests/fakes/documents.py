@@ -2,7 +2,8 @@
 
 import io
 import zipfile
-from typing import Any
+
+from corral.datasets.sources.optional import load
 
 _TYPES = """<?xml version="1.0"?><Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">
 <Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>
@@ -31,11 +32,10 @@ def docx(heading: str, text: str) -> bytes:
 
 def pdf(text: str, password: str = "") -> bytes:
     """A PDF of one page."""
-    from pypdf import PdfWriter
-    from pypdf.generic import DictionaryObject, NameObject, StreamObject
-
-    writer = PdfWriter()
-    page: Any = writer.add_blank_page(200, 200)
+    generic = load("pypdf.generic")
+    DictionaryObject, NameObject = generic.DictionaryObject, generic.NameObject
+    writer = load("pypdf").PdfWriter()
+    page = writer.add_blank_page(200, 200)
     font = DictionaryObject(
         {
             NameObject("/Type"): NameObject("/Font"),
@@ -45,7 +45,7 @@ def pdf(text: str, password: str = "") -> bytes:
     )
     fonts = DictionaryObject({NameObject("/F1"): writer._add_object(font)})
     page[NameObject("/Resources")] = DictionaryObject({NameObject("/Font"): fonts})
-    content = StreamObject()
+    content = generic.StreamObject()
     content.set_data(f"BT /F1 12 Tf 20 100 Td ({text}) Tj ET".encode())
     page[NameObject("/Contents")] = writer._add_object(content)
     if password:

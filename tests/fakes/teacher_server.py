@@ -69,7 +69,7 @@ class TeacherServer:
         fields = {name: text.strip() for name, text in _FIELD.findall(last)}
         self.asked.append(fields)
         wanted = _WANTED.search(last)
-        text = self.answer(fields)
+        text = self.answer(fields or {"plain": last})
         if text is not None and wanted:
             text = f"[[ ## {wanted[1]} ## ]]\n{text}\n\n[[ ## completed ## ]]"
         message = {"role": "assistant", "content": text or "I would rather not."}

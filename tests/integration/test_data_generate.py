@@ -11,7 +11,10 @@ import typer
 from typer.testing import CliRunner, Result
 
 from corral.cli import data_sources
+from corral.datasets.sources import tasks
+from corral.datasets.sources.budget import Budget
 from corral.datasets.sources.journal import journal_path
+from corral.datasets.sources.teacher import Teacher, endpoint
 from corral.errors import AuthenticationError, Conflict, NotFound, UpstreamError
 from tests.fakes.teacher_server import GARBAGE, Fields, TeacherServer, error
 
@@ -61,7 +64,7 @@ def echo(fields: Fields) -> str:
     if "change" in fields:
         mark = abs(hash((fields["request"], fields["change"]))) % 10**6
         return " ".join(f"grown{mark + place}" for place in range(6))
-    return f"The answer to {fields['request']}."
+    return f"The answer to {fields.get('request') or fields['plain']}."
 
 
 def test_distillation_with_provenance_for_each_row(run: Run, tmp_path: Path) -> None:
@@ -152,7 +155,7 @@ def test_answers_are_held_to_the_schema_and_mistakes_are_told(run: Run, tmp_path
     with TeacherServer(learning) as server:
         result = summary(run(server, "--schema", str(schema)))
         assert "at $.n: 'one' is not of type 'integer'" in server.asked[1]["mistake"]
-        assert json.loads(server.asked[0]["schema"]) == SCHEMA
+        assert json.loads(server.asked[0]["json_schema"]) == SCHEMA
     assert pairs(tmp_path) == [("one", '{"n": 1}'), ("two", '{"n": 1}')]
     assert (result["rejected"], result["requests"]) == ({"schema": 1}, 6)
     assert [step["attempts"] for step in steps(tmp_path)] == [2, 2, 2]
@@ -173,8 +176,7 @@ def test_answers_that_are_cut_off_are_not_kept(run: Run, tmp_path: Path) -> None
     assert (result["rows"], result["tokens"], result["rejected"]) == (0, 0, {"garbled": 3})
 
 
-def test_a_teacher_that_is_gone(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("corral.datasets.sources.retry.Patience.__struct_defaults__", ())
+def test_a_teacher_that_refuses(run: Run, tmp_path: Path) -> None:
     with TeacherServer(echo, key="k") as server:
         assert isinstance(run(server).exception, AuthenticationError)
         server.key = "none"
@@ -246,13 +248,36 @@ def test_chats_keep_their_rules_and_turns(run: Run, tmp_path: Path) -> None:
     assert row["messages"] == [*turns[:2], {"role": "assistant", "content": "The answer to A."}]
 
 
-def test_an_endpoint_that_is_not_there_ends_with_what_to_do(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
+def test_plain_sends_the_turns_as_they_are(tmp_path: Path) -> None:
+    chats, schema = tmp_path / "chats.jsonl", tmp_path / "schema.json"
+    schema.write_text(json.dumps(SCHEMA))
+    turns = [
+        {"role": "system", "content": "Be short."},
+        {"role": "user", "content": "A"},
+        {"role": "assistant", "content": "B"},
+        {"role": "user", "content": "C"},
+    ]
+    chats.write_text(json.dumps({"messages": turns}) + "\n")
+    out = tmp_path / "out.jsonl"
+    with TeacherServer(lambda fields: '{"n": 3}') as server:
+        command = ["generate", str(chats), "--base-url", server.url, "--model", "m", "--plain"]
+        options = ["--schema", str(schema), "--temperature", "0", "--out", str(out), "--json"]
+        assert summary(CliRunner().invoke(app, [*command, *options]))["tokens"] == 40
+    (sent,) = server.requests
+    assert sent["messages"] == turns
+    assert (sent["temperature"], sent["max_tokens"], sent["model"]) == (0, 2048, "m")
+    assert sent["response_format"]["json_schema"]["schema"] == SCHEMA
+    assert sent["seed"] == steps(tmp_path)[0]["seed"]
+    assert json.loads(out.read_text())["messages"][-1]["content"] == '{"n": 3}'
+
+
+def test_an_endpoint_that_is_not_there_ends_with_what_to_do() -> None:
     server = TeacherServer(echo)
-    server.__enter__()
-    server.__exit__(None, None, None)
-    result = run(server)
-    assert isinstance(result.exception, UpstreamError)
-    assert "run again with --resume" in result.exception.message
+    with server:
+        pass
+    slept: list[float] = []
+    told: list[str] = []
+    teacher = Teacher(endpoint(server.url, "m"), Budget(), sleep=slept.append, report=told.append)
+    with pytest.raises(UpstreamError, match=r"Connection refused.*run again with --resume"):
+        teacher.ask(tasks.EVOLVE, {"request": "a", "change": "b"}, 1)
+    assert len(slept) == len(told) == teacher.budget.requests - 1 == 6

@@ -34,7 +34,7 @@ def mlx_lm(folder: Path, tokens: Any) -> dict[str, int]:
     """Load and process every row with mlx-lm's own code."""
     from mlx_lm.tuner.datasets import load_local_dataset
 
-    taken = {}
+    taken: dict[str, int] = {}
     for name in ("mlx", "mlx-text"):
         for split in load_local_dataset(
             folder / name, tokens, types.SimpleNamespace(mask_prompt=False)

@@ -1,12 +1,7 @@
-"""What `corral data convert` writes, read and trained on by mlx-lm's and TRL's own code.
-
-The consumers have an environment of their own, build/data-consumers (about 1.5 GB, made here the
-first time), for their pins are not ours.
-"""
+"""What `corral data convert` writes, read and trained on by mlx-lm's and TRL's own code."""
 
 import json
 import subprocess
-import venv
 from pathlib import Path
 
 import pytest
@@ -16,22 +11,8 @@ from corral.datasets.findings import Findings
 
 ROOT = Path(__file__).parents[2]
 CORPUS = ROOT / "tests" / "data" / "datasets"
-ENVIRONMENT = ROOT / "build" / "data-consumers"
-PACKAGES = (["torch==2.13.0"], ["trl", "datasets", "mlx[cpu]", "mlx-lm"])
 
 pytestmark = pytest.mark.long
-
-
-@pytest.fixture(scope="module")
-def consumers() -> Path:
-    """A Python with the consumers."""
-    python = ENVIRONMENT / "bin" / "python"
-    if not (ENVIRONMENT / "complete").exists():
-        venv.create(ENVIRONMENT, with_pip=True)
-        for packages in PACKAGES:
-            subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
-        (ENVIRONMENT / "complete").touch()
-    return python
 
 
 def rows_of(kind: str, count: int) -> list[dict[str, object]]:

@@ -54,7 +54,6 @@ async def post(app: FastAPI, path: str, body: Any, **headers: str) -> Answer:
         (b"[1]", 400, None, "invalid_json"),
         ({"model": 5}, 400, "model", "invalid_request"),
         ({"model": "nope"}, 404, "model", "model_not_found"),
-        ({"model": "tiny", "stream": "yes"}, 400, "stream", "invalid_request"),
     ],
 )
 async def test_every_route_answers_bad_input_with_the_envelope(
@@ -66,12 +65,41 @@ async def test_every_route_answers_bad_input_with_the_envelope(
     assert answer.headers["x-request-id"]
 
 
+async def test_a_field_of_a_wrong_type_is_named(app: FastAPI) -> None:
+    answer = await post(app, "/v1/chat/completions", {"model": "tiny", "stream": "yes"})
+    assert (answer.status, answer.error["param"]) == (400, "stream")
+
+
 async def test_an_unknown_model_names_those_there_are(app: FastAPI) -> None:
     answer = await post(app, "/v1/chat/completions", {"model": "nope", "messages": []})
     assert (
         "`nope` does not exist here; there are: `tiny`, `tuned`, `gpt-4o`"
         in answer.error["message"]
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "model", "said"),
+    [
+        (
+            "/v1/embeddings",
+            "tiny",
+            "`tiny` makes no embeddings; models that serve this route: `vec`",
+        ),
+        (
+            "/v1/chat/completions",
+            "vec",
+            "`vec` only makes embeddings; models that serve this route",
+        ),
+    ],
+)
+async def test_a_model_of_the_wrong_kind_is_refused(
+    tmp_path: Path, path: str, model: str, said: str
+) -> None:
+    write_model(tmp_path / "models/vec.gguf", {"llama.pooling_type": 1})
+    answer = await post(build(tmp_path), path, {"model": model})
+    assert (answer.status, answer.error["param"]) == (400, "model")
+    assert said in answer.error["message"]
 
 
 async def test_what_is_no_route(app: FastAPI) -> None:

@@ -30,6 +30,31 @@ def test_an_empty_turn_of_the_assistant_is_completed() -> None:
     assert after(messages=[{"role": "assistant"}])["messages"][0]["content"] is None
 
 
+def test_broken_arguments_in_the_history_become_a_json_string() -> None:
+    def resent(arguments: Any) -> Any:
+        call = {"id": "1", "function": {"name": "f", "arguments": arguments}}
+        messages = [{"role": "assistant", "tool_calls": [call]}]
+        return after(messages=messages)["messages"][0]["tool_calls"][0]["function"]["arguments"]
+
+    assert resent('{"a": 1}') == '{"a": 1}'
+    assert resent('{"a": "cut') == '"{\\"a\\": \\"cut"'
+    assert resent(5) == 5
+
+
+def test_histories_of_responses_are_completed() -> None:
+    given = [
+        {"role": "user", "content": "x"},
+        {"type": "reasoning", "id": "rs_1", "summary": []},
+        {"type": "function_call_output", "call_id": "1", "output": ""},
+    ]
+    assert after(input=given)["input"] == [
+        {"role": "user", "content": "x", "type": "message"},
+        {"type": "function_call_output", "call_id": "1", "output": ""},
+    ]
+    assert after(input="text") == {"input": "text"}
+    assert after(input=[[1, 2]]) == {"input": [[1, 2]]}
+
+
 def test_no_messages_at_all_are_refused() -> None:
     with pytest.raises(BadRequest, match="at least one") as caught:
         after(messages=[])

@@ -132,6 +132,8 @@ def test_the_command_line_of_the_router() -> None:
         "/d/presets.ini",
         "--models-max",
         "7",
+        "--threads-http",
+        "256",
         "--no-ui",
         "--no-slots",
         "--offline",

@@ -38,6 +38,21 @@ def test_a_prompt_too_long_has_the_code_that_clients_know() -> None:
     assert (error.status, error.code) == (400, "context_length_exceeded")
 
 
+def test_the_field_that_is_too_long_is_that_of_the_route() -> None:
+    error = translate(400, said("too long", "exceed_context_size_error"), "prompt")
+    assert error.param == "prompt"
+
+
+def test_an_answer_that_breaks_its_grammar_is_not_the_callers_fault() -> None:
+    error = translate(500, said("The model produced output that does not match the expected form"))
+    assert (error.status, error.code) == (502, "bad_output")
+
+
+def test_the_parsers_own_name_is_left_out() -> None:
+    raw = said("Field 'temperature': [json.exception.type_error.302] type must be number")
+    assert translate(400, raw).message == "Field 'temperature': type must be number"
+
+
 def test_a_model_that_does_not_load_is_told() -> None:
     error = translate(500, said("model name=x@1 failed to load"))
     assert (error.status, error.code) == (502, "model_load_failed")

@@ -20,7 +20,7 @@ from corral.cli.data_generate import (
     end,
     teacher_at,
 )  # fmt: skip
-from corral.cli.source_options import AsJson, Overwrite, Resume, Seed, plain
+from corral.cli.source_options import AsJson, Overwrite, Resume, Seed, jsonable
 from corral.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def folder(
                 metadata=metadata, overwrite=overwrite, progress=step,
             )  # fmt: skip
             result = {"rows": rows}
-    output.selection({"file": str(out), **plain(reading), **result}, findings, as_json)
+    output.selection({"file": str(out), **jsonable(reading), **result}, findings, as_json)
 
 
 class _Asking:
@@ -140,7 +140,7 @@ class _Asking:
                 progress,
             )  # fmt: skip
             end(summary, journal)
-        return plain(summary)
+        return jsonable(summary)
 
 
 @contextmanager

@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from corral.cli import data_output as output
-from corral.cli.source_options import AsJson, Out, Overwrite, Resume, Seed, To, plain, say, secret
+from corral.cli.source_options import (
+    AsJson,
+    Out,
+    Overwrite,
+    Resume,
+    Seed,
+    To,
+    jsonable,
+    say,
+    secret,
+)
 from corral.errors import AuthenticationError
 
 PASSWORD_VARIABLE = "FOLIO_PASSWORD"
@@ -76,7 +86,7 @@ def folio(
             place = Place(findings, str(out))
             summary = source.collect(session, wanted, filled, journal, place, step)
         journal.finish({"rows": summary.rows})
-    result = {"file": str(out), **plain(summary)}
+    result = {"file": str(out), **jsonable(summary)}
     if summary.rows < min(limit, summary.total):
         say(f"{summary.passed_over:,} of {summary.total:,} records gave no row")
     output.selection(result, findings, as_json)

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from corral.cli import data_output as output
-from corral.cli.source_options import AsJson, Out, Overwrite, Resume, Seed, To, plain, say, secret
+from corral.cli.source_options import (
+    AsJson,
+    Out,
+    Overwrite,
+    Resume,
+    Seed,
+    To,
+    jsonable,
+    say,
+    secret,
+)
 
 if TYPE_CHECKING:
     from corral.datasets.sources.generate import Summary
@@ -45,6 +55,9 @@ def generate(
     broaden: Annotated[
         float, typer.Option(min=0, max=1, help="Share of new prompts broader, not deeper.")
     ] = 0.2,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Send prompts as they are: for a fine-tuned teacher.")
+    ] = False,
     schema: Annotated[Path | None, typer.Option(help="JSON Schema that answers must fit.")] = None,
     attempts: Annotated[int, typer.Option(min=1, help="Tries at an answer that is wrong.")] = 2,
     to: To = "openai",
@@ -69,7 +82,7 @@ def generate(
 
     formats.get(to)
     rules = schema_from_file(schema) if schema else None
-    options = Options(evolve, samples, broaden, attempts, parallel, seed, to)
+    options = Options(evolve, samples, broaden, attempts, parallel, seed, to, plain)
     teacher = teacher_at(
         base_url, model, api_key_file, max_requests, max_tokens,
         temperature=temperature, max_answer_tokens=max_answer_tokens,
@@ -80,14 +93,14 @@ def generate(
             "prompts": sha256(prompts.read_bytes()).hexdigest(), "model": teacher.endpoint.model,
             "host": teacher.endpoint.host, "evolve": evolve, "samples": samples, "to": to,
             "broaden": broaden, "seed": seed, "temperature": temperature,
-            "schema": rules and sha256(rules.text.encode()).hexdigest(),
+            "plain": plain, "schema": rules and sha256(rules.text.encode()).hexdigest(),
         }  # fmt: skip
         with open_journal(out, settings, resume=resume, overwrite=overwrite) as journal:
             place = Place(findings, str(out))
             run = Generator(teacher, options, journal, place, schema=rules, progress=step)
             summary = run.run(asked)
             end(summary, journal)
-    output.selection({"file": str(out), **plain(summary)}, findings, as_json)
+    output.selection({"file": str(out), **jsonable(summary)}, findings, as_json)
 
 
 def end(summary: "Summary", journal: "Journal") -> None:

@@ -34,7 +34,7 @@ def secret(file: Path | None, variable: str) -> str:
         raise BadRequest(f"cannot read {file}: {error}", param=str(file)) from None
 
 
-def plain(value: Any) -> dict[str, Any]:
+def jsonable(value: Any) -> dict[str, Any]:
     """A summary as JSON has it."""
     import msgspec
 

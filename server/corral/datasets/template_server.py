@@ -75,6 +75,7 @@ class TemplateServer:
         self._command = command(server, model, self._socket)
         self._process: subprocess.Popen[bytes] | None = None
         self._local = threading.local()
+        self._connections: list[_SocketConnection] = []
         self._pool = ThreadPoolExecutor(_THREADS)
 
     def __enter__(self) -> Self:
@@ -99,7 +100,7 @@ class TemplateServer:
             if self._process is not None and self._process.poll() is not None:
                 break
             with contextlib.suppress(OSError, http.client.HTTPException):
-                if self._ask("GET", "/health", None)[0] == 200:
+                if self.ask("GET", "/health", None)[0] == 200:
                     return
             time.sleep(0.05)
         log = self._log.read_text(errors="replace").strip().splitlines()
@@ -120,7 +121,7 @@ class TemplateServer:
         body: dict[str, Any] = {"messages": request.messages, "add_generation_prompt": request.ask}
         if request.tools:
             body["tools"] = request.tools
-        status, answer = self._ask("POST", "/apply-template", json.dumps(body).encode())
+        status, answer = self.ask("POST", "/apply-template", json.dumps(body).encode())
         if status != 200:
             why = answer.get("error", {}).get("message", f"status {status}")
             raise InvalidData(
@@ -128,10 +129,12 @@ class TemplateServer:
             )
         return str(answer["prompt"])
 
-    def _ask(self, method: str, path: str, body: bytes | None) -> tuple[int, dict[str, Any]]:
+    def ask(self, method: str, path: str, body: bytes | None) -> tuple[int, dict[str, Any]]:
+        """One request to the server: status and JSON answer. Keeps a connection for each thread."""
         connection = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = _SocketConnection(self._socket)
+            self._connections.append(connection)
         try:
             connection.request(method, path, body, {"Content-Type": "application/json"})
             response = connection.getresponse()
@@ -146,6 +149,8 @@ class TemplateServer:
     def close(self) -> None:
         """End the process; does nothing the second time."""
         self._pool.shutdown(cancel_futures=True)
+        for connection in self._connections:
+            connection.close()
         if self._process is not None:
             self._process.terminate()
             try:

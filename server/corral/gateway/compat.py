@@ -3,6 +3,7 @@
 Each rule is here because a client was seen to need it; all else passes untouched.
 """
 
+import json
 from typing import Any
 
 from corral.errors import BadRequest
@@ -28,6 +29,7 @@ def reconcile(body: dict[str, Any]) -> None:
     _drop_nulls(body)
     _check_types(body)
     _messages(body)
+    _responses_input(body)
     _plain_tools(body)
     _tool_choice(body)
     _responses_format(body)
@@ -57,6 +59,35 @@ def _messages(body: dict[str, Any]) -> None:
     for message in messages:
         if isinstance(message, dict) and message.get("role") == "assistant":
             message.setdefault("content", None)
+            for call in message.get("tool_calls") or ():
+                _whole_arguments(call)
+
+
+def _whole_arguments(call: Any) -> None:
+    """Arguments that are no JSON, which agents send back with a request to mend them, as a JSON
+    string: llama-server refuses the whole history for them."""
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
+        return
+    try:
+        json.loads(function["arguments"])
+    except (ValueError, RecursionError):
+        function["arguments"] = json.dumps(function["arguments"])
+
+
+def _responses_input(body: dict[str, Any]) -> None:
+    """Turns without `type`, the shape of OpenAI's own examples, and reasoning without content."""
+    items = body.get("input")
+    if not isinstance(items, list) or "messages" in body:
+        return
+    for item in items:
+        if isinstance(item, dict) and "role" in item:
+            item.setdefault("type", "message")
+    body["input"] = [item for item in items if not _is_empty_reasoning(item)]
+
+
+def _is_empty_reasoning(item: Any) -> bool:
+    return isinstance(item, dict) and item.get("type") == "reasoning" and not item.get("content")
 
 
 def _plain_tools(body: dict[str, Any]) -> None:

@@ -34,6 +34,7 @@ class Exchange:
     section: str
     asked: str
     dialect: Dialect
+    prompt: str
     shape: ResponsesShape | None = None
 
 
@@ -69,7 +70,7 @@ class Relay(Response):
         response = await self._runtime.post(self._exchange.path, self._exchange.body)
         try:
             if response.status != 200:
-                raise translate(response.status, await _read(response))
+                raise translate(response.status, await _read(response), self._exchange.prompt)
             if response.content_type == EVENT_STREAM:
                 await self._stream(response, send, context)
             else:

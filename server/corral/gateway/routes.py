@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from corral.errors import BadRequest
 from corral.gateway import body as bodies
 from corral.gateway.compat import reconcile
 from corral.gateway.context import RequestContext
@@ -15,17 +16,21 @@ from corral.gateway.deps import InGateway
 from corral.gateway.proxy import Exchange, Relay
 from corral.gateway.responses_shape import ResponsesShape
 from corral.gateway.sse import Dialect
+from corral.registry.catalog import Catalog, Model
 
 
 @dataclass(frozen=True)
 class Passed:
-    """One thing that llama-server does: its path there, the paths here, and how it streams."""
+    """One thing that llama-server does: its path there, the paths here, how it streams, the field
+    that holds the text, and the kind of model that it takes."""
 
     upstream: str
     paths: tuple[str, ...]
     summary: str
     dialect: Dialect = "native"
+    prompt: str = "messages"
     generates: bool = False
+    embeds: bool = False
     model_optional: bool = False
 
 
@@ -42,6 +47,7 @@ PASSED = (
         ("/v1/completions", "/completions"),
         "Text completion, OpenAI's shape",
         "openai",
+        prompt="prompt",
         generates=True,
     ),
     Passed(
@@ -49,6 +55,7 @@ PASSED = (
         ("/v1/responses", "/responses"),
         "Responses, OpenAI's shape",
         "responses",
+        prompt="input",
         generates=True,
     ),
     Passed(
@@ -63,7 +70,13 @@ PASSED = (
         ("/v1/messages/count_tokens", "/messages/count_tokens"),
         "Count the tokens of messages, Anthropic's shape",
     ),
-    Passed("/v1/embeddings", ("/v1/embeddings", "/embeddings"), "Embeddings, OpenAI's shape"),
+    Passed(
+        "/v1/embeddings",
+        ("/v1/embeddings", "/embeddings"),
+        "Embeddings, OpenAI's shape",
+        prompt="input",
+        embeds=True,
+    ),
     Passed("/v1/rerank", ("/v1/rerank", "/rerank"), "Rank documents by relevance to a query"),
     Passed("/tokenize", ("/tokenize",), "Text to token ids", model_optional=True),
     Passed("/detokenize", ("/detokenize",), "Token ids to text", model_optional=True),
@@ -74,6 +87,7 @@ PASSED = (
         "/infill",
         ("/infill",),
         "Fill in the middle of a text",
+        prompt="input_prefix",
         generates=True,
         model_optional=True,
     ),
@@ -122,6 +136,7 @@ def _handler(passed: Passed) -> Callable[[Request, InGateway], Awaitable[Respons
         asked = bodies.asked_model(body, default)
         model = gateway.catalog.find(asked)
         RequestContext.of(request.scope).model = model.name
+        _check_kind(passed, model, asked, gateway.catalog)
         as_sent = dict(body)
         reconcile(body)
         if passed.generates:
@@ -131,8 +146,28 @@ def _handler(passed: Passed) -> Callable[[Request, InGateway], Awaitable[Respons
             limit = bodies.length_limit(body)
             shape = ResponsesShape(as_sent, asked, int(time.time()), limit)
         placement = gateway.runtime.placement(model)
-        raw = bodies.for_upstream(body, placement)
-        exchange = Exchange(passed.upstream, raw, placement.section, asked, passed.dialect, shape)
+        exchange = Exchange(
+            path=passed.upstream,
+            body=bodies.for_upstream(body, placement),
+            section=placement.section,
+            asked=asked,
+            dialect=passed.dialect,
+            prompt=passed.prompt,
+            shape=shape,
+        )
         return Relay(gateway.runtime, gateway.stopping, exchange)
 
     return handle
+
+
+def _check_kind(passed: Passed, model: Model, asked: str, catalog: Catalog) -> None:
+    """A model is loaded either to embed or to write; the other would fail, or answer nonsense."""
+    is_embedding = model.kind == "embedding"
+    if not (passed.embeds or passed.generates) or passed.embeds == is_embedding:
+        return
+    others = [m.name for m in catalog.models.values() if (m.kind == "embedding") == passed.embeds]
+    known = ", ".join(f"`{name}`" for name in others) or "none here"
+    wanted = "makes no embeddings" if passed.embeds else "only makes embeddings"
+    raise BadRequest(
+        f"the model `{asked}` {wanted}; models that serve this route: {known}", param="model"
+    )

@@ -32,19 +32,24 @@ CALLERS_FAULT = (
     "template",
     "_m_range_check",
 )
+EXCEPTION = re.compile(r"\[json\.exception[^\]]*\] ")
 FIELD = re.compile(r"^Field '(?P<a>\w+)'|^'(?P<b>\w+)' is required|^Failed to parse (?P<c>\w+):")
 
 
-def translate(status: int, raw: bytes) -> CorralError:
-    """The error to answer with for llama-server's answer of `status` and body `raw`."""
+def translate(status: int, raw: bytes, prompt: str | None = None) -> CorralError:
+    """The error to answer with for llama-server's answer of `status` and body `raw`. `prompt` is
+    the field that holds the text on this route."""
     message, kind = _read(raw)
     if kind == CONTEXT_EXCEEDED or "is too large to process" in message:
-        return BadRequest(message, code="context_length_exceeded")
+        return BadRequest(message, param=prompt, code="context_length_exceeded")
+    if message.startswith("The model produced output"):
+        return UpstreamError(f"the model's answer could not be read: {message}", code="bad_output")
     if message.startswith("model name=") and message.endswith("failed to load"):
         return UpstreamError(f"{message}; its output says why", code="model_load_failed")
     if status == 503:
         return NotReady(f"llama-server: {message}", headers={"Retry-After": "2"})
     if status in (400, 404, 413, 422, 501) or (status == 500 and _callers_fault(message)):
+        message = EXCEPTION.sub("", message)
         found = FIELD.search(message)
         param = found and (found["a"] or found["b"] or found["c"])
         # It repeats the whole of the caller's tools or messages after its reason.

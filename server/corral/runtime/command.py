@@ -7,6 +7,9 @@ from corral.settings import Settings
 
 BINARY = "llama-server"
 HOST = "127.0.0.1"
+# llama-server holds one thread per connection. Its default is a few, and it adds more only when none
+# sleeps: of a burst of requests some then wait until the first streams have ended. 256 cost 11 MB.
+HTTP_THREADS = 256
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ def router_argv(settings: Settings, presets: Path, port: int) -> list[str]:
         "--port", str(port),
         "--models-preset", str(presets),
         "--models-max", str(settings.models_max),
+        "--threads-http", str(HTTP_THREADS),
         "--no-ui",
         "--no-slots",
         "--offline",

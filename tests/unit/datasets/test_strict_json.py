@@ -113,7 +113,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     st.dictionaries(
         st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
@@ -130,7 +130,7 @@ def test_every_object_json_can_write_is_read_as_it_is(
     assert decode_row(raw) == value
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(VALUES)
 def test_what_is_written_is_read_back(value: object) -> None:
     assert decode_row(encode({"v": value})) == {"v": value}

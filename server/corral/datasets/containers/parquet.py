@@ -84,6 +84,8 @@ class ParquetWriter(TableWriter):
     def see(self, value: dict[str, Any]) -> None:
         for name, item in value.items():
             self._columns.setdefault(name, _Column()).see(item)
+            if item is None:
+                self.place.note(name, "null", "a null is read back as no key at all")
 
     def finish(self) -> None:
         self.place.move(0)

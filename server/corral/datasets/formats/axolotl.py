@@ -95,7 +95,7 @@ def _renamed(turn: Any) -> Any:
         return turn
     named = {key: item for key, item in turn.items() if key not in ("from", "value")}
     return {
-        "role": SHAREGPT_ROLES.get(turn["from"], turn["from"]),
+        "role": SHAREGPT_ROLES.get(str(turn["from"]), turn["from"]),
         "content": turn.get("value"),
         **named,
     }

@@ -16,7 +16,7 @@ def read_content(item: Any, number: int, place: Place) -> list[Message]:
     here = f"contents[{number}]"
     role = item.get("role") if isinstance(item, dict) else None
     parts = item.get("parts") if isinstance(item, dict) else None
-    if role not in ROLES:
+    if not isinstance(role, str) or role not in ROLES:
         place.error(f"{here}.role", "bad_role", f"found {shown(role)}; allowed: user, model")
         return []
     if not isinstance(parts, list) or not parts:

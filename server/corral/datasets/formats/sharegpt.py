@@ -85,7 +85,7 @@ class ShareGPT(Format):
     def _turn(self, item: Any, here: str, place: Place) -> Message:
         speaker = item.get("from") if isinstance(item, dict) else None
         text = item.get("value") if isinstance(item, dict) else None
-        if speaker not in ROLES:
+        if not isinstance(speaker, str) or speaker not in ROLES:
             place.error(
                 f"{here}.from", "bad_role", f"found {shown(speaker)}; allowed: {', '.join(ROLES)}"
             )
@@ -122,11 +122,8 @@ class ShareGPT(Format):
         return ToolCall(name, read_arguments(msgspec.json.decode(raw, type=str), place, (here,)))
 
     def _check_places(self, items: list[Any], place: Place) -> None:
-        speakers = [
-            item.get("from")
-            for item in items
-            if isinstance(item, dict) and item.get("from") != "system"
-        ]
+        names = [item.get("from") for item in items if isinstance(item, dict)]
+        speakers = [name for name in names if isinstance(name, str) and name != "system"]
         for number, speaker in enumerate(speakers):
             if speaker in ROLES and (speaker in _ASKS) != (number % 2 == 0):
                 expected = "human or observation" if number % 2 == 0 else "gpt or function_call"

@@ -102,6 +102,7 @@ class Schema:
             validator.check_schema(value)
         except library.SchemaError as error:
             raise BadRequest(f"schema {name}: {error.message}", param="schema") from None
+        self.value = value
         self.text = json.dumps(value, ensure_ascii=False)
         # An empty registry: a $ref to the network is an error, not a download.
         registry = load("referencing").Registry()

@@ -1,12 +1,13 @@
 """Steps asked of a teacher: several at once, each tried a few times, until a budget ends."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from corral.datasets.rows import Message
 from corral.datasets.selection import draw
 from corral.datasets.sources.budget import Budget, Spent
 from corral.datasets.sources.tasks import Task
@@ -24,6 +25,7 @@ class Asks(Protocol):
     @property
     def budget(self) -> Budget: ...
     def ask(self, task: Task, inputs: dict[str, str], seed: int) -> Reply: ...
+    def chat(self, turns: Sequence[Message], seed: int, schema: Any = None) -> Reply: ...
 
 
 class Outcome(msgspec.Struct):
@@ -76,25 +78,24 @@ class Steps:
 
 
 def ask(
-    teacher: Asks,
     name: str,
-    tasks: Callable[[str], tuple[Task, dict[str, str]]],
+    request: Callable[[str, int], Reply],
     *,
     attempts: int,
     seed: int,
     check: Check = lambda text: (text, None),
 ) -> Outcome:
-    """One step. `tasks` gives the task after a mistake ("" at first); `check` gives the text as it
-    is kept and what is wrong with it. The seed of an attempt depends on the step's name."""
+    """One step. `request` asks after a mistake ("" at first) with a seed that depends on the step's
+    name; `check` gives the text as it is kept and what is wrong with it."""
     outcome = Outcome()
     for attempt in range(1, attempts + 1):
-        task, inputs = tasks(outcome.detail)
+        mistake = outcome.detail
         outcome = Outcome(
             seed=draw(f"{name} {attempt}".encode(), seed) % 2**31,
             attempts=attempt,
             tokens=outcome.tokens,
         )
-        _fill(outcome, teacher, task, inputs)
+        _fill(outcome, request, mistake)
         if outcome.spent:
             break
         if outcome.why is None:
@@ -105,16 +106,16 @@ def ask(
     return outcome
 
 
-def _fill(outcome: Outcome, teacher: Asks, task: Task, inputs: dict[str, str]) -> None:
+def _fill(outcome: Outcome, request: Callable[[str, int], Reply], mistake: str) -> None:
     try:
-        reply = teacher.ask(task, inputs, outcome.seed)
+        reply = request(mistake, outcome.seed)
     except Spent as spent:
         outcome.spent = spent.limit
     except Garbled as garbled:
         outcome.why, outcome.detail = "garbled", str(garbled)
+        outcome.tokens += garbled.tokens
     else:
-        outcome.text = reply.fields[next(iter(task.outputs))]
-        outcome.model = reply.model
+        outcome.text, outcome.model = reply.text, reply.model
         outcome.tokens += reply.tokens
 
 

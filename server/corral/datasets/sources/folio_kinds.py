@@ -103,7 +103,9 @@ INVOICES = Kind(
     paths=("/invoice/invoices", "/invoice-storage/invoices"),
     key="invoices",
     template="invoices.jinja",
-    lines=Lines("invoiceLines", "/invoice/invoice-lines", "invoiceLines", "invoiceId", "invoiceLineNumber"),
+    lines=Lines(
+        "invoiceLines", "/invoice/invoice-lines", "invoiceLines", "invoiceId", "invoiceLineNumber"
+    ),
     references=(
         Reference("vendorId", *_ORGANIZATIONS, whole=False),
         Reference("acqUnitIds", *_UNITS),

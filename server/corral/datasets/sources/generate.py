@@ -19,9 +19,10 @@ from corral.datasets.rows import Message, Row
 from corral.datasets.selection import draw
 from corral.datasets.sources import tasks
 from corral.datasets.sources.acceptance import Accepted, Schema, marks
-from corral.datasets.sources.asking import Asks, Outcome, Steps, ask
+from corral.datasets.sources.asking import Asks, Check, Outcome, Steps, ask
 from corral.datasets.sources.journal import Journal
 from corral.datasets.sources.prompts import Prompt
+from corral.datasets.sources.teacher import Reply
 from corral.datasets.strict_json import encode
 
 Todo = tuple[str, Prompt]
@@ -29,7 +30,8 @@ Todo = tuple[str, Prompt]
 
 class Options(msgspec.Struct, frozen=True):
     """`rounds` of growth after round 0; `samples` answers to each prompt; `broaden` is the share
-    of new prompts that are broader, not deeper; `attempts` at each answer; `parallel` requests."""
+    of new prompts that are broader, not deeper; `attempts` at each answer; `parallel` requests;
+    `plain` sends a prompt's turns as they are, for a teacher trained on such."""
 
     rounds: int = 0
     samples: int = 1
@@ -38,6 +40,7 @@ class Options(msgspec.Struct, frozen=True):
     parallel: int = 1
     seed: int = 1
     to: str = "openai"
+    plain: bool = False
 
 
 class Summary(msgspec.Struct):
@@ -158,31 +161,32 @@ class Generator:
 
     def _ask_answer(self, entry: Todo) -> Outcome:
         step, prompt = entry
-        schema = self.schema
+        schema, teacher = self.schema, self.teacher
 
-        def task(mistake: str) -> tuple[tasks.Task, dict[str, str]]:
+        def request(mistake: str, seed: int) -> Reply:
+            if self.options.plain:
+                return teacher.chat(prompt.turns, seed, schema.value if schema else None)
             given = {"rules": prompt.rules, "request": prompt.asked}
-            given |= {"schema": schema.text if schema else "", "mistake": mistake}
-            needed = {name for name, text in given.items() if text}
-            found = tasks.answer(
-                rules="rules" in needed, schema="schema" in needed, mistake="mistake" in needed
+            given |= {"json_schema": schema.text if schema else "", "mistake": mistake}
+            task = tasks.answer(
+                rules=bool(prompt.rules), schema=schema is not None, mistake=bool(mistake)
             )
-            return found, {name: given[name] for name in found.inputs}
+            return teacher.ask(task, {name: given[name] for name in task.inputs}, seed)
 
-        check = schema.check if schema else _as_it_is
-        return ask(
-            self.teacher, step, task,
-            attempts=self.options.attempts, seed=self.options.seed, check=check,
-        )  # fmt: skip
+        return self._asked(step, request, schema.check if schema else _as_it_is)
 
     def _ask_growth(self, entry: Todo) -> Outcome:
         step, prompt = entry
         inputs = {"request": prompt.request, "change": self._change(prompt).text}
+
+        def request(mistake: str, seed: int) -> Reply:
+            return self.teacher.ask(tasks.EVOLVE, inputs, seed)
+
+        return self._asked(step, request, _as_it_is)
+
+    def _asked(self, step: str, request: Callable[[str, int], Reply], check: Check) -> Outcome:
         options = self.options
-        return ask(
-            self.teacher, step, lambda mistake: (tasks.EVOLVE, inputs),
-            attempts=options.attempts, seed=options.seed,
-        )  # fmt: skip
+        return ask(step, request, attempts=options.attempts, seed=options.seed, check=check)
 
     def _record(
         self, step: str, prompt: Prompt, outcome: Outcome, rows: list[bytes], extra: dict[str, Any]

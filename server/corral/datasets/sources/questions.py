@@ -15,6 +15,7 @@ from corral.datasets.sources.asking import Asks, Outcome, Steps, ask
 from corral.datasets.sources.folder import Passage
 from corral.datasets.sources.generate import Options, Summary
 from corral.datasets.sources.journal import Journal
+from corral.datasets.sources.teacher import Reply
 from corral.datasets.strict_json import BadJSON, encode
 
 Pair = tuple[str, str]
@@ -69,10 +70,11 @@ def ask_about(
 
     def ask_one(entry: Todo) -> Outcome:
         inputs = {"passage": entry[1].text, "count": str(count)}
-        return ask(
-            teacher, entry[0], lambda mistake: (tasks.QUESTIONS, inputs),
-            attempts=options.attempts, seed=options.seed, check=check,
-        )  # fmt: skip
+
+        def request(mistake: str, seed: int) -> Reply:
+            return teacher.ask(tasks.QUESTIONS, inputs, seed)
+
+        return ask(entry[0], request, attempts=options.attempts, seed=options.seed, check=check)
 
     named = [(_step(passage), passage) for passage in passages]
     todo = [entry for entry in named if entry[0] not in done]

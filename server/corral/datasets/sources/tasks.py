@@ -4,11 +4,11 @@ import msgspec
 
 
 class Task(msgspec.Struct, frozen=True):
-    """Instructions, and what goes in and comes out, each with a word of explanation."""
+    """Instructions, what goes in, and the one thing that comes out, with words of explanation."""
 
     instructions: str
     inputs: dict[str, str]
-    outputs: dict[str, str]
+    output: tuple[str, str]
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -39,7 +39,7 @@ EVOLVE = Task(
     "one that can be answered in writing, must stay in the language of the given one, and may be "
     "at most a few words longer. Write the new request only, and do not answer it.",
     {"request": "the given request", "change": "how the new one differs"},
-    {"new_request": "the new request, nothing else"},
+    ("new_request", "the new request, nothing else"),
 )
 
 
@@ -50,17 +50,18 @@ def answer(*, rules: bool, schema: bool, mistake: bool) -> Task:
     if rules:
         inputs = {"rules": "what every answer has to follow", **inputs}
     if schema:
-        inputs["schema"] = "the JSON Schema that the answer has to fit"
+        # `schema` itself is a method of DSPy's signatures.
+        inputs["json_schema"] = "the JSON Schema that the answer has to fit"
         instructions += " The answer is one JSON value that fits the schema, and nothing else."
     if mistake:
         inputs["mistake"] = "what was wrong with an earlier answer"
         instructions += " Do not repeat the mistake."
-    return Task(instructions, inputs, {"answer": "the answer, nothing else"})
+    return Task(instructions, inputs, ("answer", "the answer, nothing else"))
 
 
 QUESTIONS = Task(
     "Write questions that the passage answers, each with its answer. A question must be understood "
     "without the passage; the answer must stand in the passage. Use the language of the passage.",
     {"passage": "a text", "count": "how many pairs, if the passage has that much to say"},
-    {"pairs": 'a JSON list: [{"question": "…", "answer": "…"}, …], nothing else'},
+    ("pairs", 'a JSON list: [{"question": "…", "answer": "…"}, …], nothing else'),
 )

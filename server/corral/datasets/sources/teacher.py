@@ -1,4 +1,5 @@
-"""A teacher model behind any OpenAI-compatible endpoint, asked through DSPy signatures.
+"""A teacher model behind any OpenAI-compatible endpoint, asked through DSPy: by signatures, or with
+the turns of a conversation as they are, which is what a fine-tuned teacher knows.
 
 The endpoint is declared to DSPy as a provider of its own. So requests can go nowhere but to its
 address, whatever the model is called and whatever OPENAI_… variables are set, and DSPy does not
@@ -8,13 +9,14 @@ remembers what was asked.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
+from corral.datasets.rows import Message, text_of
 from corral.datasets.sources.budget import Budget
 from corral.datasets.sources.optional import load
 from corral.datasets.sources.retry import PASSING, Passing, Patience, persist
@@ -27,6 +29,10 @@ _PASSING_CODES = ("transport", "timeout", "server", "rate_limit", "provider")
 
 class Garbled(Exception):
     """The teacher answered, but not with what the task asks for; the message says what came."""
+
+    def __init__(self, message: str, tokens: int = 0) -> None:
+        super().__init__(message)
+        self.tokens = tokens
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -49,9 +55,9 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """What a task gave. `model` is what the server says it is."""
+    """What came. `model` is what the server says it is."""
 
-    fields: dict[str, str]
+    text: str
     model: str
     tokens: int
 
@@ -108,8 +114,42 @@ class Teacher:
 
     def ask(self, task: Task, inputs: dict[str, str], seed: int) -> Reply:
         """Do a task once. Raises Garbled, Spent, or a CorralError when asking on is useless."""
+        dspy = self._dspy
+        adapter = dspy.ChatAdapter(use_json_adapter_fallback=False)
+
+        def predict(lm: Any) -> str:
+            with dspy.context(lm=lm, adapter=adapter):
+                found = dspy.Predict(self._signature(task))(**inputs)
+            return str(found[task.output[0]])
+
+        return self._persist(predict, seed)
+
+    def chat(self, turns: Sequence[Message], seed: int, schema: Any = None) -> Reply:
+        """Answer a conversation as it stands; servers that can are held to the schema. Raises as
+        `ask` does."""
+        lm15 = self._dspy.lm15
+        where = self.endpoint
+        config = lm15.Config(
+            max_tokens=where.max_answer_tokens,
+            temperature=where.temperature,
+            seed=seed,
+            response_format=None
+            if schema is None
+            else {"type": "json_schema", "name": "answer", "schema": schema},
+        )
+        roles = {"user": lm15.Message.user, "assistant": lm15.Message.assistant}
+        said = [(turn.role, text_of(turn.content)) for turn in turns]
+        request = lm15.Request(
+            model=where.model,
+            messages=tuple(roles[role](text) for role, text in said if role in roles),
+            system="\n".join(text for role, text in said if role not in roles) or None,
+            config=config,
+        )
+        return self._persist(lambda lm: str(lm(request).text or ""), seed)
+
+    def _persist(self, call: Callable[[Any], str], seed: int) -> Reply:
         return persist(
-            lambda: self._attempt(task, inputs, seed),
+            lambda: self._attempt(call, seed),
             f"{self.endpoint.model} at {self.endpoint.host}",
             patience=self._patience,
             sleep=self._sleep,
@@ -117,7 +157,7 @@ class Teacher:
             report=self._report,
         )
 
-    def _attempt(self, task: Task, inputs: dict[str, str], seed: int) -> Reply:
+    def _attempt(self, call: Callable[[Any], str], seed: int) -> Reply:
         dspy, where = self._dspy, self.endpoint
         self.budget.take_request()
         given = {"temperature": where.temperature} if where.temperature is not None else {}
@@ -126,26 +166,25 @@ class Teacher:
             timeout=where.timeout, max_tokens=where.max_answer_tokens, seed=seed,
             engine="lm15", cache=False, num_retries=0, **given,
         )  # fmt: skip
-        adapter = dspy.ChatAdapter(use_json_adapter_fallback=False)
         try:
-            with dspy.context(lm=lm, adapter=adapter):
-                fields = dspy.Predict(self._signature(task))(**inputs).toDict()
+            text = call(lm)
         except dspy.utils.exceptions.AdapterParseError as error:
-            self._count(lm)
-            raise Garbled(f"the fields are missing in {str(error.lm_response)[:80]!r}") from None
+            said = str(error.lm_response)[:80]
+            raise Garbled(f"the fields are missing in {said!r}", self._count(lm)[1]) from None
         except dspy.utils.exceptions.LMError as error:
             raise self._explained(error) from None
         response, tokens = self._count(lm)
         if response.finish_reason == "length":
-            raise Garbled(f"cut off after {where.max_answer_tokens} tokens (--max-answer-tokens)")
-        return Reply(
-            {key: str(value).strip() for key, value in fields.items()}, response.model, tokens
-        )
+            raise Garbled(
+                f"cut off after {where.max_answer_tokens} tokens (--max-answer-tokens)", tokens
+            )
+        return Reply(text.strip(), response.model, tokens)
 
     def _signature(self, task: Task) -> Any:
         dspy = self._dspy
         fields = {name: (str, dspy.InputField(desc=text)) for name, text in task.inputs.items()}
-        fields |= {name: (str, dspy.OutputField(desc=text)) for name, text in task.outputs.items()}
+        name, text = task.output
+        fields[name] = (str, dspy.OutputField(desc=text))
         return dspy.Signature(fields, task.instructions)
 
     def _count(self, lm: Any) -> tuple[Any, int]:

@@ -16,7 +16,7 @@ from corral.datasets.sources.tasks import Task
 from corral.datasets.sources.teacher import Endpoint, Garbled, Reply, endpoint
 from corral.errors import BadRequest, InvalidData
 
-TASK = Task("Do.", {"request": "r"}, {"answer": "a"})
+TASK = Task("Do.", {"request": "r"}, ("answer", "a"))
 
 
 class ListedTeacher:
@@ -36,18 +36,14 @@ class ListedTeacher:
         answer = next(self.answers)
         if isinstance(answer, Exception):
             raise answer
-        return Reply(dict.fromkeys(task.outputs, answer), "m-served", 7)
+        return Reply(answer, "m-served", 7)
 
 
 def run(teacher: ListedTeacher, attempts: int = 3, **options: Any) -> Outcome:
-    return ask(
-        teacher,
-        "s",
-        lambda mistake: (TASK, {"request": mistake}),
-        attempts=attempts,
-        seed=1,
-        **options,
-    )
+    def request(mistake: str, seed: int) -> Reply:
+        return teacher.ask(TASK, {"request": mistake}, seed)
+
+    return ask("s", request, attempts=attempts, seed=1, **options)
 
 
 def short(text: str) -> tuple[str, str | None]:
@@ -70,17 +66,19 @@ def test_wrong_answers_are_asked_for_again_with_another_seed() -> None:
 def test_the_last_failure_is_told() -> None:
     outcome = run(ListedTeacher("long", "long"), attempts=2, check=short)
     assert (outcome.why, outcome.detail) == ("schema", "too long")
-    assert run(ListedTeacher(Garbled("x")), attempts=1).why == "garbled"
+    outcome = run(ListedTeacher(Garbled("x", 5)), attempts=1)
+    assert (outcome.why, outcome.tokens) == ("garbled", 5)
 
 
 def test_the_mistake_is_told_to_the_teacher() -> None:
     told = []
+    teacher = ListedTeacher("long", "ok")
 
-    def with_mistake(mistake: str) -> tuple[Task, dict[str, str]]:
+    def request(mistake: str, seed: int) -> Reply:
         told.append(mistake)
-        return TASK, {"request": mistake}
+        return teacher.ask(TASK, {}, seed)
 
-    ask(ListedTeacher("long", "ok"), "s", with_mistake, attempts=2, seed=1, check=short)
+    ask("s", request, attempts=2, seed=1, check=short)
     assert told == ["", "too long"]
 
 
@@ -162,7 +160,7 @@ def test_pairs_that_are_none(text: str, wrong: str) -> None:
 def test_tasks_ask_only_for_what_there_is() -> None:
     assert list(tasks.answer(rules=False, schema=False, mistake=False).inputs) == ["request"]
     full = tasks.answer(rules=True, schema=True, mistake=True)
-    assert list(full.inputs) == ["rules", "request", "schema", "mistake"]
+    assert list(full.inputs) == ["rules", "request", "json_schema", "mistake"]
     assert "JSON" in full.instructions
 
 
