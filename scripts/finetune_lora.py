@@ -24,9 +24,9 @@ import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from transformers import AutoModelForCausalLM
 
-from pretrain_tiny import Batch, loss_of, pad, save
 from synthetic.encoding import Encoder
 from synthetic.tasks import Example
+from training import ATTENTION, Batch, loss_of, pad, save
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 CHECKPOINT_SECONDS = 60
@@ -87,7 +87,7 @@ def epoch_batches(rows: list[Batch], settings: Settings, epoch: int) -> list[Bat
 def load_base(model: Path) -> Any:
     """The GGUF's weights as a float32 transformers model."""
     return AutoModelForCausalLM.from_pretrained(
-        str(model.parent), gguf_file=model.name, dtype=torch.float32
+        str(model.parent), gguf_file=model.name, dtype=torch.float32, attn_implementation=ATTENTION
     )
 
 
@@ -147,7 +147,9 @@ def export(model: Any, work: Path, out: Path, llama_source: Path) -> None:
     base, adapter = work / "base", work / "adapter"
     model.save_pretrained(adapter)
     model.get_base_model().config.save_pretrained(base)
+    # transformers notes that the weights came from a GGUF; the converter would take that for a quantisation.
     config = json.loads((base / "config.json").read_text())
+    config = {k: v for k, v in config.items() if k != "quantization_config"}
     (base / "config.json").write_text(json.dumps(config | {"architectures": ["LlamaForCausalLM"]}))
     command = [
         sys.executable,
@@ -156,12 +158,11 @@ def export(model: Any, work: Path, out: Path, llama_source: Path) -> None:
         "--base",
         str(base),
     ]
-    subprocess.run(
-        [*command, "--outfile", str(out), "--outtype", "f16"],
-        check=True,
-        stdout=sys.stderr,
-        stderr=subprocess.DEVNULL,
+    done = subprocess.run(
+        [*command, "--outfile", str(out), "--outtype", "f16"], capture_output=True, text=True
     )
+    if done.returncode:
+        raise SystemExit(f"convert_lora_to_gguf.py failed:\n{done.stderr[-2000:]}")
 
 
 def main() -> None:

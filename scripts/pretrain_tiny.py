@@ -17,12 +17,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import numpy as np
 import torch
-from torch.nn import functional
 
 import tiny_model
 import tiny_tokenizer
+from training import Batch, loss_of, pad, save
 
 BLOCK_EXAMPLES = (
     2048  # drawn, sorted by length and cut into batches together, so that little is padding
@@ -36,7 +35,6 @@ WARMUP_STEPS, FALL_FROM = 100, 1400
 RAW_TEXT, RAW_TEXT_EARLY, EARLY_BLOCKS = 1.0, 4.0, 17
 CHECKPOINT_STEPS = 100
 
-Batch = tuple[np.ndarray, np.ndarray]
 Position = tuple[int, int]  # block and how many of its batches were used
 
 
@@ -58,15 +56,6 @@ def block(gguf: Path, seed: int, number: int) -> list[Batch]:
             start = end
     rng.shuffle(batches)
     return batches
-
-
-def pad(rows: list[Batch]) -> Batch:
-    longest = max(len(ids) for ids, _ in rows)
-    ids: np.ndarray = np.zeros((len(rows), longest), np.int16)
-    mask: np.ndarray = np.zeros((len(rows), longest), bool)
-    for i, (row, learned) in enumerate(rows):
-        ids[i, : len(row)], mask[i, : len(row)] = row, learned
-    return ids, mask
 
 
 def batches(gguf: Path, seed: int, number: int, taken: int) -> Iterator[tuple[Position, Batch]]:
@@ -97,21 +86,6 @@ def optimizers(model: torch.nn.Module) -> list[torch.optim.Optimizer]:
 def rate(step: int, steps: int) -> float:
     """Share of the full learning rate: warm-up, constant, then linear to zero at `steps`."""
     return min(1.0, (step + 1) / WARMUP_STEPS, max(0.0, (steps - step) / max(1, steps - FALL_FROM)))
-
-
-def loss_of(model: Any, batch: Batch) -> torch.Tensor:
-    """Mean cross-entropy over the learned tokens; logits are computed at those positions only."""
-    ids = torch.from_numpy(batch[0].astype(np.int64))
-    learned = torch.from_numpy(batch[1][:, 1:])
-    with torch.autocast("cpu", torch.bfloat16):
-        hidden = model.model(ids).last_hidden_state[:, :-1][learned]
-        logits = model.lm_head(hidden)
-    return functional.cross_entropy(logits.float(), ids[:, 1:][learned])
-
-
-def save(path: Path, state: dict[str, Any]) -> None:
-    torch.save(state, path.with_suffix(".part"))
-    path.with_suffix(".part").replace(path)
 
 
 def train(out: Path, steps: int, seed: int) -> Any:

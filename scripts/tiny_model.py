@@ -7,7 +7,9 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from training import ATTENTION
 
 # Hidden and feed-forward sizes are multiples of 256: the block of the K-quants, which otherwise fall back.
 SHAPE = {
@@ -27,39 +29,10 @@ SHAPE = {
 }
 
 
-def plain_attention(
-    _module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    _mask: object,
-    **_options: object,
-) -> tuple[torch.Tensor, None]:
-    """Causal attention by two batched products; rows are padded on the right, so no other mask is needed.
-
-    Shapes [rows, heads, length, 64] in, [rows, length, heads, 64] out. torch's CPU flash attention took 1.4 to 1.5 times as long for a
-    whole training step at these lengths (100 to 1,500 tokens, docs/log.md).
-    """
-    rows, heads, length, width = query.shape
-    groups = heads // key.shape[1]
-    key, value = (
-        t.repeat_interleave(groups, 1).reshape(rows * heads, length, width) for t in (key, value)
-    )
-    causal = torch.full((length, length), float("-inf"), dtype=query.dtype).triu(1)
-    scores = torch.baddbmm(
-        causal, query.reshape(rows * heads, length, width) * width**-0.5, key.transpose(1, 2)
-    )
-    mixed = torch.bmm(torch.softmax(scores, -1, dtype=query.dtype), value)
-    return mixed.view(rows, heads, length, width).transpose(1, 2).contiguous(), None
-
-
-AttentionInterface.register("corral_plain", plain_attention)
-
-
 def fresh(seed: int) -> LlamaForCausalLM:
     """New weights; the same seed gives the same weights."""
     torch.manual_seed(seed)
-    return LlamaForCausalLM(LlamaConfig(**SHAPE, attn_implementation="corral_plain"))
+    return LlamaForCausalLM(LlamaConfig(**SHAPE, attn_implementation=ATTENTION))
 
 
 def write_hf(model: LlamaForCausalLM, folder: Path) -> None:

@@ -5,6 +5,7 @@ gets an error event then; llama-server is ended after that. A second Ctrl-C ends
 """
 
 import asyncio
+import gc
 import signal
 import socket
 import sys
@@ -44,6 +45,9 @@ def run(settings: Settings, catalog: Catalog, listener: socket.socket) -> None:
         lifespan="on",
         ws="none",
     )
+    # What has been imported lives as long as the process: the collector need not look at it again,
+    # neither under load nor at the end.
+    gc.freeze()
     Server(config, app, listener).run(sockets=[listener])
 
 
@@ -77,8 +81,11 @@ class Server(uvicorn.Server):
         if self._announcement is not None:
             self._announcement.cancel()
         grace = self._gateway.settings.stop_timeout / 2
-        asyncio.get_running_loop().call_later(grace, self._gateway.stopping.set)
-        await super().shutdown(sockets)
+        last_call = asyncio.get_running_loop().call_later(grace, self._gateway.stopping.set)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            last_call.cancel()
 
     async def _announce(self) -> None:
         told = ""

@@ -30,6 +30,8 @@ PREFIX = "CORRAL_"
 # The data directory's variable is CORRAL_DATA; every other one is CORRAL_ and the setting's name.
 RENAMED = {"data": "data_dir"}
 NOT_SETTINGS = {"CORRAL_CONFIG"}
+# What commands take from the environment and llama-server must not see.
+SECRETS = ("FOLIO_PASSWORD", "TEACHER_API_KEY")
 SETTINGS_FILE = "corral.toml"
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 
@@ -199,8 +201,16 @@ def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
     """The environment for llama-server: ours without LLAMA_ARG_… (they would override the presets),
     without Corral's own variables and without keys that are none of its business."""
     hidden = ("LLAMA_ARG_", "LLAMA_API_KEY", "LLAMA_SERVER_", PREFIX, "OPENAI_", "HF_TOKEN", "AIP_")
+    hidden += SECRETS
     kept = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
     return {**kept, **extra}
+
+
+def secret(variable: str) -> str:
+    """A secret that a command takes from the environment, one of SECRETS; empty when it is not set."""
+    if variable not in SECRETS:
+        raise ValueError(f"{variable} is not in SECRETS")
+    return os.environ.get(variable, "")
 
 
 def _variable(field: str) -> str:
@@ -280,3 +290,9 @@ def _with_keys_from_file(settings: Settings) -> Settings:
     if not keys:
         raise SettingsError(f"setting `api_keys_file`: {path} holds no key; one key per line")
     return settings.model_copy(update={"api_keys": (*settings.api_keys, *keys)})
+
+
+def use_llama_libraries(folder: Path) -> None:
+    """Let llama-cpp-python load llama.cpp from this folder. Call it before `llama_cpp` is imported:
+    the package is told by a variable only, and reads it then. A variable set by hand wins."""
+    os.environ.setdefault("LLAMA_CPP_LIB_PATH", str(folder))

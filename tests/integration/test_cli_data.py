@@ -234,6 +234,13 @@ def test_formats_explains_one_and_all() -> None:
         (["check", "rows.jsonl", "--context", "10"], 2, "--context needs --model"),
         (["count", "rows.jsonl", "--model", "nowhere.gguf"], 1, "nowhere.gguf is no file"),
         (["split", "rows.jsonl", "--valid", "1.5"], 1, "below 1"),
+        (["check", "rows.jsonl", "--report", "no/where.jsonl"], 1, "no/where.jsonl: No such file"),
+        (["check", "rows.jsonl", "--html", "no/where.html"], 1, "cannot write no/where.html"),
+        (
+            ["convert", "rows.jsonl", "/dev/null/x.jsonl", "--to", "mlx"],
+            1,
+            "cannot write /dev/null",
+        ),
         (["mix", "rows.jsonl:0", "--out", "o.jsonl"], 1, "weight above 0"),
     ],
 )

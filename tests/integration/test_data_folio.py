@@ -243,7 +243,8 @@ def test_a_killed_run_goes_on(
         child.kill()
         child.communicate()
         go_on.set()
-    assert len(rows(out)) == len(rows(journal_path(out))) * 98 - 2 * 98
+    kept = sum(step.get("rows", 0) for step in rows(journal_path(out)))
+    assert len(rows(out)) == kept > 200
     result = run(library, "--limit", "500", "--resume")
     assert (result.exit_code, json.loads(result.stdout)["rows"]) == (0, 500), result.output
     assert len({row["messages"][2]["content"] for row in rows(out)}) == 500

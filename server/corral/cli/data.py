@@ -1,6 +1,6 @@
 """`corral data …`: convert, check, count, show, split, sample, shuffle and mix training data.
 
-Works on files alone: no running Corral, no network. Exit code 0: good; 1: errors in the data (or,
+Works on files alone: no running Corral, no network, but for the sources of `data_sources`. Exit code 0: good; 1: errors in the data (or,
 under --strict, losses); 2: wrong usage. Further verbs that make data join `app` from files of
 their own. Imports of `corral.datasets` stand in the functions: numpy would slow `corral --help`.
 """
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from corral.cli import data_output as output
-from corral.cli import data_selection
+from corral.cli import data_selection, data_sources
 from corral.errors import BadRequest, InvalidData
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from corral.datasets.rows import Row
 
 app = typer.Typer(
-    help="Training data: convert, check, count, show, split, sample, shuffle, mix.",
+    help="Training data: from FOLIO, folders, models; convert, check, count, split, mix.",
     no_args_is_help=True,
 )
 for verb in (
@@ -33,6 +33,7 @@ for verb in (
     data_selection.mix,
 ):
     app.command(verb.__name__)(verb)
+data_sources.register(app)
 
 
 class FormatName(StrEnum):

@@ -3,11 +3,13 @@
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from corral.errors import InvalidData
 
 if TYPE_CHECKING:
     from corral.datasets.census import Census
@@ -30,15 +32,17 @@ def collected(
     from corral.datasets.strict_json import encode
 
     keep = max(max_findings, 1000) if max_findings else _ALL
-    if report is None:
-        yield Findings(keep=keep, strict=strict)
-        return
-    with report.open("wb") as file:
+    try:
+        with report.open("wb") if report else nullcontext() as file:
 
-        def write(finding: "Finding") -> None:
-            file.write(encode(finding) + b"\n")
+            def write(finding: "Finding") -> None:
+                if file is not None:
+                    file.write(encode(finding) + b"\n")
 
-        yield Findings(keep=keep, strict=strict, stream=write)
+            yield Findings(keep=keep, strict=strict, stream=write if report else None)
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else "writing: "
+        raise InvalidData(f"{what}{error.strerror}; nothing was put in place") from None
 
 
 @contextmanager
@@ -193,7 +197,10 @@ def write_html(
     """The report page."""
     from corral.datasets.report import html
 
-    path.write_text(html(title, reports, findings, counts, estimate), encoding="utf-8")
+    try:
+        path.write_text(html(title, reports, findings, counts, estimate), encoding="utf-8")
+    except OSError as error:
+        raise InvalidData(f"cannot write {path}: {error.strerror}", param="html") from None
     print(f"report: {path}", file=sys.stderr)
 
 

@@ -24,10 +24,9 @@ Seed = Annotated[int, typer.Option(help="Another seed, another choice; the same 
 def secret(file: Path | None, variable: str) -> str:
     """What is in the file, else in the environment variable; "" for neither."""
     if file is None:
-        # As other programs get it: settings.py is the only reader of our own environment.
-        from corral.settings import child_environment
+        from corral import settings
 
-        return child_environment({}).get(variable, "")
+        return settings.secret(variable)
     try:
         return file.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:

@@ -151,16 +151,21 @@ def _check_one(row: Row, format: Format, place: Place, options: Options) -> None
     if options.sensitive:
         check_sensitive(row, place)
     if options.context is not None and options.measure is not None:
-        # A token is at least one byte, and templates add far fewer than 64 tokens to a turn.
-        room = options.context - 64 * (1 + len(row.messages))
-        if row.tools or length_in_bytes(row) > room:
-            tokens = options.measure(row)
-            if tokens > options.context:
-                place.warning(
-                    "",
-                    "too_long",
-                    f"{tokens:,} tokens; the context has {options.context:,}, the rest is cut off",
-                )
+        _check_length(row, place, options.context, options.measure)
+
+
+def _check_length(row: Row, place: Place, context: int, measure: Callable[[Row], int]) -> None:
+    # A token is at least one byte, and templates add far fewer than 64 tokens to a turn.
+    if not row.tools and length_in_bytes(row) <= context - 64 * (1 + len(row.messages)):
+        return
+    try:
+        tokens = measure(row)
+    except InvalidData as error:
+        place.error(error.param or "", error.code, error.message)
+        return
+    if tokens > context:
+        said = f"{tokens:,} tokens; the context has {context:,}, the rest is cut off"
+        place.warning("", "too_long", said)
 
 
 def _check_size(report: FileReport, place: Place) -> None:

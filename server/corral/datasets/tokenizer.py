@@ -5,19 +5,18 @@ libraries that Corral built. Only the vocabulary is read, so a 40 GB model opens
 """
 
 import ctypes
-import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from corral.errors import InvalidModel, ToolError
+from corral.settings import use_llama_libraries
 
 
 def _llama_cpp(libraries: Path | None) -> Any:
     """The bindings, over the libraries in that folder. The first caller in a process decides."""
     if libraries is not None:
-        # The package has no other way to be told than this variable, at its import.
-        os.environ.setdefault("LLAMA_CPP_LIB_PATH", str(libraries))
+        use_llama_libraries(libraries)
     try:
         import llama_cpp
     except (ImportError, RuntimeError, OSError, FileNotFoundError) as error:

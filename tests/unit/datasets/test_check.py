@@ -10,6 +10,7 @@ from corral.datasets import check, containers
 from corral.datasets.answers import fix_answers, python_literal
 from corral.datasets.findings import Finding, Findings
 from corral.datasets.rows import Row
+from corral.errors import InvalidData
 from tests.unit.datasets import corpus
 
 
@@ -260,6 +261,15 @@ def test_rows_over_the_context_are_measured_only_when_they_could_be(tmp_path: Pa
     result = found(tmp_path, rows, context=1000, measure=measure, near_duplicates=False)
     assert [(f.line, f.code) for f in result] == [(2, "too_long")]
     assert len(measured) == 2
+
+
+def test_a_row_that_the_template_refuses_is_an_error_at_its_line(tmp_path: Path) -> None:
+    def refuse(row: Row) -> int:
+        raise InvalidData("the model's chat template refuses these messages", param="messages")
+
+    rows = [chat("x" * 5000, "b"), chat("short", "c")]
+    result = found(tmp_path, rows, context=1000, measure=refuse)
+    assert [(f.line, f.field, f.severity) for f in result] == [(1, "messages", "error")]
 
 
 def test_findings_are_counted_beyond_those_kept(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ class Teacher:
         roles = {"user": lm15.Message.user, "assistant": lm15.Message.assistant}
         said = [(turn.role, text_of(turn.content)) for turn in turns]
         request = lm15.Request(
-            model=where.model,
+            model=f"{_PROVIDER}/{where.model}",
             messages=tuple(roles[role](text) for role, text in said if role in roles),
             system="\n".join(text for role, text in said if role not in roles) or None,
             config=config,
