@@ -88,7 +88,9 @@ def read_rows(
                 yield row
         return
     for first_line, chunk in jsonl.chunks(path, place, max_row_bytes):
-        lines = chunk.removesuffix(b"\n").split(b"\n")
+        lines = chunk.split(b"\n")
+        if not lines[-1]:
+            lines.pop()
         plain = format.read_plain(lines, chunk) if len(chunk) <= max_row_bytes else None
         if plain is not None:
             for line, raw, row in zip(count(first_line), lines, plain, strict=False):

@@ -15,7 +15,6 @@ import numpy as np
 # A row past these bounds is a mistake or an attack: no tokenizer of the field takes 8 MiB.
 MAX_ROW_BYTES = 8 * 1024 * 1024
 MAX_DEPTH = 100
-_LONG = 8192
 
 _decode = msgspec.json.Decoder().decode
 encode = msgspec.json.Encoder().encode
@@ -63,8 +62,6 @@ def strings_written(raw: bytes) -> int | None:
 
     A key given twice is written twice and parsed once, so this finds it without parsing again.
     """
-    if len(raw) > _LONG:
-        return _strings_in_long(raw)
     quotes = raw.count(b'"')
     if b"\\" in raw:
         if b'\\\\"' in raw:
@@ -73,13 +70,16 @@ def strings_written(raw: bytes) -> int | None:
     return quotes >> 1
 
 
-def _strings_in_long(raw: bytes) -> int | None:
-    """The same by numpy, which on many rows at once takes a quarter of the time."""
-    marks = np.frombuffer(raw, np.uint8)
+def strings_in_chunk(chunk: bytes) -> int | None:
+    """The same for many rows at once, in a fifth of the time; None also when a NUL is written."""
+    marks = np.frombuffer(chunk, np.uint8)
     quote = marks == ord('"')
     backslash = marks == ord("\\")
     escaped = quote[1:] & backslash[:-1]
     if (escaped[1:] & backslash[:-2]).any():
+        return None
+    escape_u0 = backslash[:-2] & (marks[1:-1] == ord("u")) & (marks[2:] == ord("0"))
+    if escape_u0.any() and b"\\u0000" in chunk:
         return None
     return (int(np.count_nonzero(quote)) - int(np.count_nonzero(escaped))) >> 1
 

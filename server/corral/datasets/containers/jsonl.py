@@ -12,7 +12,7 @@ from corral.datasets.findings import Place
 from corral.datasets.strict_json import BadJSON, decode_row
 
 BOM = b"\xef\xbb\xbf"
-CHUNK = 256 * 1024
+CHUNK = 64 * 1024
 _BATCH = 128
 _encode_lines = msgspec.json.Encoder().encode_lines
 

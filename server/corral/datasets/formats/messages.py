@@ -10,7 +10,7 @@ from corral.datasets.formats import adapt
 from corral.datasets.formats.interface import Format, read_tools, wrapped_tools
 from corral.datasets.formats.turns import Dialect, read_turns, with_call_ids, write_turns
 from corral.datasets.rows import Message, PlainTurns, Row
-from corral.datasets.strict_json import strings_written
+from corral.datasets.strict_json import strings_in_chunk
 
 
 class _PlainTurn(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -55,7 +55,7 @@ class MessagesFormat(Format):
             # A turn has two keys and two values, the row the key `messages`.
             strings += 1 + 4 * len(turns)
             rows.append(Row("chat", PlainTurns(turns)))
-        if len(rows) != len(lines) or strings_written(chunk) != strings or b"\\u0000" in chunk:
+        if len(rows) != len(lines) or strings_in_chunk(chunk) != strings:
             return None
         return rows
 
