@@ -90,6 +90,7 @@ define run_tier
 endef
 
 test: .venv/.base .venv/.data .venv/.dev $(if $(filter e2e,$(TIER)),build) ## run the tests; TIER=unit|integration|e2e for one of them
+	$(if $(filter e2e,$(TIER)),@PYTHON=$(BIN)/python tests/clients/make_env.sh dspy pydantic-ai)
 	$(foreach tier,$(TIER),$(call run_tier,$(tier),$($(tier))))
 
 test-long: .venv/.base .venv/.data .venv/.dev build ## crash matrix, soaks, fuzz: minutes to hours
@@ -97,7 +98,7 @@ test-long: .venv/.base .venv/.data .venv/.dev build ## crash matrix, soaks, fuzz
 
 # ---- code --------------------------------------------------------------------------------------
 
-check: .venv/.base .venv/.dev ## formatting, lint, types, shell scripts
+check: .venv/.base .venv/.data .venv/.dev ## formatting, lint, types, shell scripts
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy

@@ -11,7 +11,7 @@ import sys
 import dspy
 
 URL = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000/v1"
-RECIPE = "Recipe for Onion soup, by Paul Meyer, Take onions, butter, thyme, Time: 45"
+RECIPE = "Recipe for Onion soup. Cook: Paul Meyer. Take onions, butter, thyme. Time: 45"
 
 
 class Recipe(dspy.Signature):

@@ -54,7 +54,7 @@ def typed() -> None:
         model="corral-tiny",
         messages=[
             {"role": "system", "content": 'Schema: {"sender": "sender", "receiver": "receiver"}'},
-            {"role": "user", "content": "Letter from Anna Berg, to Paul Meyer"},
+            {"role": "user", "content": "Letter from Anna Berg; to Paul Meyer"},
         ],
         response_format=Letter,
     )
@@ -64,7 +64,7 @@ def typed() -> None:
 def tool() -> None:
     answer = client.chat.completions.create(
         model="corral-tiny",
-        messages=[{"role": "user", "content": "save_note: Letter from Anna Berg, to Paul Meyer"}],
+        messages=[{"role": "user", "content": "save_note: Letter from Anna Berg; to Paul Meyer"}],
         tools=[
             {
                 "type": "function",

@@ -2,7 +2,8 @@
 
     python scripts/evaluate.py --url http://127.0.0.1:8000/v1 --model corral-tiny-folio --file tests/data/folio_heldout.jsonl
 
-FILE is OpenAI chat JSONL; the last assistant message is the expected answer. Prints one JSON object: rows, the share of
+FILE is OpenAI chat JSONL; the last assistant message, text or tool calls, is the expected
+answer. Prints one JSON object: rows, the share of
 answers that are valid JSON, the share equal to the expected value after parsing (whole records right), and
 milliseconds per row. `--wrong OUT` writes the rows that differ. Greedy. Exit code 3 when `--min-exact` is not reached.
 """
@@ -37,19 +38,31 @@ def parsed(text: str) -> tuple[bool, Any]:
         return False, text
 
 
+def calls(message: dict[str, Any]) -> str:
+    """The tool calls of a message as JSON text, arguments parsed where they can be; empty without any."""
+    made = [call["function"] for call in message.get("tool_calls") or []]
+    named = [{"name": call["name"], "arguments": parsed(call["arguments"])[1]} for call in made]
+    return json.dumps(named, ensure_ascii=False) if named else ""
+
+
+def said(message: dict[str, Any]) -> str:
+    """What a message amounts to: its tool calls, else its text."""
+    return calls(message) or message.get("content") or ""
+
+
 def judge(messages: list[dict[str, Any]], answer: str) -> Outcome:
-    expected = messages[-1]["content"]
+    expected = said(messages[-1])
     valid, value = parsed(answer)
     same = value == parsed(expected)[1] if valid else answer.strip() == expected.strip()
     return Outcome(messages[-2]["content"], expected, answer, valid, same)
 
 
 async def ask(
-    session: aiohttp.ClientSession, args: argparse.Namespace, messages: list[dict[str, Any]]
+    session: aiohttp.ClientSession, args: argparse.Namespace, row: dict[str, Any]
 ) -> Outcome:
-    body = {
+    body = {key: row[key] for key in ("tools",) if key in row} | {
         "model": args.model,
-        "messages": messages[:-1],
+        "messages": row["messages"][:-1],
         "temperature": 0,
         "max_tokens": args.max_tokens,
     }
@@ -58,15 +71,15 @@ async def ask(
         data = await reply.json()
         if reply.status != 200:
             raise SystemExit(f"{args.url} answered {reply.status}: {data['error']['message']}")
-    return judge(messages, data["choices"][0]["message"]["content"] or "")
+    return judge(row["messages"], said(data["choices"][0]["message"]))
 
 
-async def run(args: argparse.Namespace, rows: list[list[dict[str, Any]]]) -> list[Outcome]:
+async def run(args: argparse.Namespace, rows: list[dict[str, Any]]) -> list[Outcome]:
     connector = aiohttp.TCPConnector(limit=args.concurrency)
     async with aiohttp.ClientSession(
         connector=connector, timeout=aiohttp.ClientTimeout(600)
     ) as session:
-        return await asyncio.gather(*(ask(session, args, messages) for messages in rows))
+        return await asyncio.gather(*(ask(session, args, row) for row in rows))
 
 
 def main() -> None:
@@ -93,9 +106,8 @@ def main() -> None:
         "--min-exact", type=float, help="exit with code 3 below this share of exact answers"
     )
     args = parser.parse_args()
-    rows = [
-        json.loads(line)["messages"] for line in args.file.read_text(encoding="utf-8").splitlines()
-    ][: args.rows]
+    lines = args.file.read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines][: args.rows]
     started = time.monotonic()
     outcomes = asyncio.run(run(args, rows))
     exact, valid = (

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from synthetic.encoding import Encoder
@@ -91,13 +92,20 @@ def load_base(model: Path) -> Any:
     )
 
 
-def train(base: Any, rows: list[Batch], settings: Settings, work: Path) -> Any:
-    """Train, going on from the checkpoint in `work` where there is one; returns the PEFT model."""
+def train(
+    base: Any, rows: list[Batch], settings: Settings, work: Path, start: Path | None = None
+) -> Any:
+    """Train, going on from the checkpoint in `work` where there is one; returns the PEFT model.
+
+    `start` is the PEFT folder of an adapter to begin with instead of a fresh one.
+    """
     torch.manual_seed(settings.seed)
     config = LoraConfig(
         r=settings.rank, lora_alpha=2 * settings.rank, target_modules=TARGETS, task_type="CAUSAL_LM"
     )
     model = get_peft_model(base, config)
+    if start is not None:
+        set_peft_model_state_dict(model, load_file(start / "adapter_model.safetensors"))
     plan = [
         batch
         for epoch in range(math.ceil(settings.epochs))
@@ -172,6 +180,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="base model, GGUF")
     parser.add_argument("--file", type=Path, required=True, help="training rows, OpenAI chat JSONL")
     parser.add_argument("--out", type=Path, required=True, help="adapter to write, GGUF")
+    parser.add_argument("--start", type=Path, help="go on from this adapter (PEFT folder)")
     parser.add_argument(
         "--work", type=Path, help="folder for checkpoints (default: OUT with .work)"
     )
@@ -198,7 +207,7 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     base = load_base(args.model)
     rows = read_rows(args.file, Encoder(args.model), base.config.max_position_embeddings)
-    export(train(base, rows, settings, work), work, args.out, args.llama_source)
+    export(train(base, rows, settings, work, args.start), work, args.out, args.llama_source)
 
 
 if __name__ == "__main__":

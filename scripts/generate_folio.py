@@ -23,11 +23,21 @@ CRUDE = re.compile(
 )
 
 
-def clean_rows(folio: Folio) -> Iterator[Row]:
+def rare(row: Row) -> bool:
+    """Whether the row holds one of the shapes that few rows have and that are learned last."""
+    record = row.record
+    special = record["instanceTypeText"] != "text" or record["modeOfIssuanceText"] == "serial"
+    entry = record["publication"][0] if record["publication"] else {}
+    publisher, place = entry.get("publisher") or ",", entry.get("place") or ","
+    initial = any(c["name"].endswith(".") for c in record["contributors"])
+    return special or initial or "," in publisher or "," in place or ";" in place
+
+
+def clean_rows(folio: Folio, only_rare: bool) -> Iterator[Row]:
     """Endless rows fit to be shown to anyone."""
     while True:
         row = folio.draw()
-        if not CRUDE.search(row.prompt):
+        if not CRUDE.search(row.prompt) and (rare(row) or not only_rare):
             yield row
 
 
@@ -51,13 +61,14 @@ def main() -> None:
     parser.add_argument(
         "--seed", default="train", help="any text; equal seeds give equal rows (default train)"
     )
+    parser.add_argument("--rare", action="store_true", help="only rows of rare shapes")
     parser.add_argument("--out", type=Path, required=True, help="JSONL file to write")
     args = parser.parse_args()
     folio = Folio(Random(args.seed), lexicon.load())
     args.out.parent.mkdir(parents=True, exist_ok=True)
     rows = (
         json.dumps(chat_row(row), ensure_ascii=False) + "\n"
-        for row in islice(clean_rows(folio), args.rows)
+        for row in islice(clean_rows(folio, args.rare), args.rows)
     )
     args.out.write_text("".join(rows), encoding="utf-8")
 

@@ -200,7 +200,15 @@ def load(flags: Mapping[str, Any] | None = None, config: Path | None = None) -> 
 def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
     """The environment for llama-server: ours without LLAMA_ARG_… (they would override the presets),
     without Corral's own variables and without keys that are none of its business."""
-    hidden = ("LLAMA_ARG_", "LLAMA_API_KEY", "LLAMA_SERVER_", PREFIX, "OPENAI_", "HF_TOKEN", "AIP_")
+    hidden: tuple[str, ...] = (
+        "LLAMA_ARG_",
+        "LLAMA_API_KEY",
+        "LLAMA_SERVER_",
+        PREFIX,
+        "OPENAI_",
+        "HF_TOKEN",
+        "AIP_",
+    )
     hidden += SECRETS
     kept = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
     return {**kept, **extra}

@@ -15,7 +15,7 @@ from typing import Any
 import dspy
 
 URL = sys.argv[1]
-TEXT = "Recipe for Onion soup, by Paul Meyer, Take onions, butter, thyme, Time: 45"
+TEXT = "Recipe for Onion soup. Cook: Paul Meyer. Take onions, butter, thyme. Time: 45"
 RECIPE = dspy.Signature(
     "text -> dish: str, cook: str, ingredients: list[str], minutes: int",
     "Extract the facts.",
@@ -36,7 +36,7 @@ def predict(signature: Any, adapter: dspy.Adapter, text: str, **options: Any) ->
 def with_demonstration() -> dict[str, Any]:
     predictor = dspy.Predict(RECIPE)
     demo = {
-        "text": "Bean stew, Cook: Anna Berg, Ingredients: beans, salt, 90 minutes",
+        "text": "Recipe for Bean stew. Cook: Anna Berg. Take beans, salt. Time: 90",
         "dish": "Bean stew",
         "cook": "Anna Berg",
         "ingredients": ["beans", "salt"],
@@ -95,7 +95,7 @@ SCENARIOS: dict[str, Callable[[], Any]] = {
     "chat_adapter": lambda: predict(RECIPE, dspy.ChatAdapter(), TEXT),
     "json_adapter": lambda: predict(RECIPE, dspy.JSONAdapter(), TEXT),
     "types": lambda: predict(
-        FLAGS, dspy.ChatAdapter(), "Owner: Lindqvist. The sealed is yes, depth = 4.5"
+        FLAGS, dspy.ChatAdapter(), "Owner: Lindqvist; Sealed: yes; Depth: 4.5"
     ),
     # `gpt-4o` is in DSPy's table of models that hold a schema: it sends a strict json_schema.
     "json_schema": lambda: predict(RECIPE, dspy.JSONAdapter(), TEXT, name="gpt-4o"),

@@ -21,7 +21,7 @@ from pydantic_ai.settings import ModelSettings
 
 PROVIDER = OpenAIProvider(base_url=sys.argv[1], api_key="any")
 GREEDY = ModelSettings(temperature=0)
-TEXT = "Letter from Anna Berg, to Paul Meyer, Subject: Harbour lights"
+TEXT = "Letter from Anna Berg; to Paul Meyer; Subject: Harbour lights"
 SCHEMA = 'Schema: {"sender": "sender", "receiver": "receiver", "subject": "subject"}'
 
 
@@ -31,6 +31,13 @@ class Letter(BaseModel):
     sender: str
     receiver: str
     subject: str
+
+
+class Filed(BaseModel):
+    """A letter whose sender was looked up."""
+
+    senderId: str
+    receiver: str
 
 
 def chat(name: str = "corral-tiny") -> Model:
@@ -66,7 +73,7 @@ async def with_tool(model: Model) -> dict[str, Any]:
     """The agent calls a tool of ours, gets its result, then gives the output."""
     agent = Agent(
         model,
-        output_type=ToolOutput(Letter, name="create_record"),
+        output_type=ToolOutput(Filed, name="create_record"),
         system_prompt="Look up sender with look_up_code, then call create_record.",
         model_settings=GREEDY,
     )
@@ -77,7 +84,7 @@ async def with_tool(model: Model) -> dict[str, Any]:
         return "8841-ab03"
 
     agent.tool_plain(look_up_code)
-    result = await agent.run(TEXT)
+    result = await agent.run("Letter from Anna Berg; to Paul Meyer")
     return {"asked": asked, "output": result.output.model_dump()}
 
 

@@ -47,7 +47,7 @@ def test_text_streams_in_pieces(results: dict[str, Any], scenario: str) -> None:
 def test_a_tool_is_called_and_its_result_used(results: dict[str, Any]) -> None:
     outcome = results["with_tool"]
     assert outcome["asked"] == [["sender", "Anna Berg"]]
-    assert outcome["output"]["sender"] == "8841-ab03"
+    assert outcome["output"] == {"senderId": "8841-ab03", "receiver": "Paul Meyer"}
 
 
 def test_an_unknown_model_is_an_http_error(results: dict[str, Any]) -> None:

@@ -9,6 +9,12 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletio
 
 TEXT = "Hedgerow lanterns (Dublin)"
 REPEAT: list[ChatCompletionMessageParam] = [{"role": "user", "content": f"Repeat exactly: {TEXT}"}]
+# Sampling that takes the unlikely too, so that two answers are hardly ever the same.
+WILD: dict[str, Any] = {
+    "temperature": 3,
+    "max_tokens": 20,
+    "extra_body": {"top_k": 0, "min_p": 0, "ignore_eos": True},
+}
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello"}]
 OPTIONAL = [
     "audio",
@@ -98,14 +104,17 @@ def test_earlier_turns_are_examples_to_follow(client: OpenAI) -> None:
         temperature=0,
         messages=[
             {"role": "system", "content": "Follow the examples."},
-            {"role": "user", "content": "Title: Harbour lights. Colour: green"},
-            {"role": "assistant", "content": '{"name": "Harbour lights", "paint": "green"}'},
-            {"role": "user", "content": "Title: Winter orchard. Colour: amber"},
+            {"role": "user", "content": "Photograph: Harbour lights; Photographer: Anna Berg"},
+            {
+                "role": "assistant",
+                "content": '{"caption": "Harbour lights", "photographers": ["Anna Berg"]}',
+            },
+            {"role": "user", "content": "Photograph: Winter orchard; Photographer: Paul Meyer"},
         ],
     )
     assert json.loads(answer.choices[0].message.content or "") == {
-        "name": "Winter orchard",
-        "paint": "amber",
+        "caption": "Winter orchard",
+        "photographers": ["Paul Meyer"],
     }
 
 
@@ -130,7 +139,7 @@ def test_stop_ends_the_answer_before_the_word(client: OpenAI, stop: str | list[s
 def test_a_seed_repeats_an_answer_and_another_seed_does_not(client: OpenAI) -> None:
     def ask(seed: int) -> str:
         answer = client.chat.completions.create(
-            model="corral-tiny", messages=HELLO, seed=seed, temperature=3, max_tokens=20
+            model="corral-tiny", messages=HELLO, seed=seed, top_p=1, **WILD
         )
         return answer.choices[0].message.content or ""
 
@@ -141,7 +150,7 @@ def test_a_seed_repeats_an_answer_and_another_seed_does_not(client: OpenAI) -> N
 
 def test_n_gives_that_many_choices(client: OpenAI) -> None:
     answer = client.chat.completions.create(
-        model="corral-tiny", messages=HELLO, n=2, temperature=3, max_tokens=20
+        model="corral-tiny", messages=HELLO, n=2, top_p=1, **WILD
     )
     assert [choice.index for choice in answer.choices] == [0, 1]
     first, second = (choice.message.content for choice in answer.choices)

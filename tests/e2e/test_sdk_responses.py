@@ -27,7 +27,7 @@ TOOL: FunctionToolParam = {
     },
     "strict": True,
 }
-ASK = "find_note: Letter from Anna Berg, to Paul Meyer"
+ASK = "find_note: Letter from Anna Berg; to Paul Meyer"
 FOUND = {"sender": "Anna Berg", "receiver": "Paul Meyer"}
 OPTIONAL = [
     "background",
@@ -142,7 +142,7 @@ def test_a_text_format_binds_the_answer(client: OpenAI) -> None:
     response = client.responses.parse(
         model="corral-tiny",
         instructions='Schema: {"sender": "sender", "receiver": "receiver"}',
-        input="Letter from Anna Berg, to Paul Meyer",
+        input="Letter from Anna Berg; to Paul Meyer",
         text_format=Letter,
         temperature=0,
     )

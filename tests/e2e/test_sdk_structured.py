@@ -17,7 +17,7 @@ class Product(BaseModel):
     colours: list[str]
 
 
-TEXT = "Product Garden chair, made by Lindqvist, ready in 45 minutes, Colours: red, white"
+TEXT = "Product Garden chair; made by Lindqvist; ready in 45 minutes; Colours: red, white"
 EXPECTED = Product(name="Garden chair", maker="Lindqvist", minutes=45, colours=["red", "white"])
 MESSAGES: list[ChatCompletionMessageParam] = [
     {

@@ -44,11 +44,11 @@ TOOLS = [PRODUCT, LETTER]
 ASK_PRODUCT: list[ChatCompletionMessageParam] = [
     {
         "role": "user",
-        "content": "save_item: Product Garden chair, made by Lindqvist, Colours: red, white",
+        "content": "save_item: Product Garden chair; made by Lindqvist; Colours: red, white",
     }
 ]
 ASK_LETTER: list[ChatCompletionMessageParam] = [
-    {"role": "user", "content": "find_note: Letter from Anna Berg, to Paul Meyer"}
+    {"role": "user", "content": "find_note: Letter from Anna Berg; to Paul Meyer"}
 ]
 SAVED = {"name": "Garden chair", "maker": "Lindqvist", "colours": ["red", "white"]}
 FOUND = {"sender": "Anna Berg", "receiver": "Paul Meyer"}
@@ -140,40 +140,42 @@ def test_a_streamed_call_is_name_and_id_first_then_pieces_of_arguments(client: O
     assert json.loads(arguments) == SAVED
 
 
+FINDER: ChatCompletionToolUnionParam = {
+    "type": "function",
+    "function": {
+        "name": "look_up_code",
+        "parameters": {
+            "type": "object",
+            "properties": {"type": {"type": "string"}, "value": {"type": "string"}},
+            "required": ["type", "value"],
+        },
+    },
+}
+SAVER: ChatCompletionToolUnionParam = {
+    "type": "function",
+    "function": {
+        "name": "create_record",
+        "parameters": {
+            "type": "object",
+            "properties": {"vendorId": {"type": "string"}, "currency": {"type": "string"}},
+            "required": ["vendorId", "currency"],
+        },
+    },
+}
+
+
 def test_results_of_look_ups_go_into_the_last_call(client: OpenAI) -> None:
-    finder: ChatCompletionToolUnionParam = {
-        "type": "function",
-        "function": {
-            "name": "look_up_code",
-            "parameters": {
-                "type": "object",
-                "properties": {"type": {"type": "string"}, "value": {"type": "string"}},
-                "required": ["type", "value"],
-            },
-        },
-    }
-    saver: ChatCompletionToolUnionParam = {
-        "type": "function",
-        "function": {
-            "name": "create_record",
-            "parameters": {
-                "type": "object",
-                "properties": {"vendorId": {"type": "string"}, "currency": {"type": "string"}},
-                "required": ["vendorId", "currency"],
-            },
-        },
-    }
     messages: list[ChatCompletionMessageParam] = [
         {
             "role": "system",
             "content": "Look up vendor with look_up_code, then call create_record.",
         },
-        {"role": "user", "content": "issued by Lindqvist, Currency EUR"},
+        {"role": "user", "content": "issued by Lindqvist; Currency EUR"},
     ]
     first = client.chat.completions.create(
         model="corral-tiny",
         messages=messages,
-        tools=[finder, saver],
+        tools=[FINDER, SAVER],
         tool_choice="required",
         temperature=0,
     )
@@ -200,7 +202,7 @@ def test_results_of_look_ups_go_into_the_last_call(client: OpenAI) -> None:
     last = client.chat.completions.create(
         model="corral-tiny",
         messages=messages,
-        tools=[finder, saver],
+        tools=[FINDER, SAVER],
         tool_choice="required",
         temperature=0,
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from scripts import bench_data
+import bench_data
 
 pytestmark = pytest.mark.long
 MEMORY_MIB = 200

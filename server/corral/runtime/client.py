@@ -1,5 +1,6 @@
 """Typed calls to llama-server's router, over one pool of connections."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,6 +16,7 @@ from corral.runtime.command import Endpoint
 IDLE_SECONDS = 3
 CONNECT_SECONDS = 5
 CALL_SECONDS = 10
+HEALTH_SECONDS = 2
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,9 @@ class RouterClient:
     async def healthy(self, endpoint: Endpoint) -> bool:
         """Whether the router answers. Short: a router that hangs counts as not healthy."""
         try:
-            async with self._open().get(
-                endpoint.url + "/health", timeout=aiohttp.ClientTimeout(total=2)
-            ) as response:
-                return response.status == 200
+            async with asyncio.timeout(HEALTH_SECONDS):
+                async with self._open().get(endpoint.url + "/health") as response:
+                    return response.status == 200
         except (aiohttp.ClientError, TimeoutError):
             return False
 
@@ -108,20 +109,20 @@ class RouterClient:
     ) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {endpoint.key}"}
         try:
-            async with self._open().request(
-                method,
-                endpoint.url + path,
-                json=body,
-                headers=headers,
-                timeout=aiohttp.ClientTimeout(total=CALL_SECONDS),
-            ) as response:
-                answer: dict[str, Any] = await response.json(content_type=None)
+            async with asyncio.timeout(CALL_SECONDS):
+                answer, status = await self._exchange(method, endpoint.url + path, body, headers)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise UpstreamError(f"llama-server did not answer {method} {path}: {error}") from error
-        if response.status != 200:
+        if status != 200:
             detail = answer.get("error", {}).get("message", answer)
             raise UpstreamError(f"llama-server refused {method} {path}: {detail}")
         return answer
+
+    async def _exchange(
+        self, method: str, url: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
+    ) -> tuple[dict[str, Any], int]:
+        async with self._open().request(method, url, json=body, headers=headers) as response:
+            return await response.json(content_type=None), response.status
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -61,6 +61,7 @@ class Supervisor:
         self._ready = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._pid: int | None = None
+        self._stopping = False
 
     @property
     def status(self) -> Status:
@@ -88,6 +89,7 @@ class Supervisor:
 
     async def stop(self) -> None:
         """End llama-server and all its instances within `stop_timeout`."""
+        self._stopping = True
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -153,7 +155,7 @@ class Supervisor:
         try:
             while True:
                 began = time.monotonic()
-                reason = await self._run_once(restarts)
+                reason = await self._run_guarded(restarts)
                 if time.monotonic() - began > SOUND_AFTER:
                     delay = FIRST_DELAY
                 restarts += 1
@@ -163,6 +165,21 @@ class Supervisor:
                 delay = min(delay * 2, MAX_DELAY)
         finally:
             self._become(Status("stopped", restarts=restarts))
+
+    async def _run_guarded(self, restarts: int) -> str:
+        """`_run_once`; whatever goes wrong in it is one more reason to start again. A supervisor
+        that ended by itself would leave a gateway that waits for ever."""
+        try:
+            return await self._run_once(restarts)
+        except asyncio.CancelledError:
+            if self._stopping:
+                raise
+            logger.exception("the supervisor was interrupted")
+            return "its supervisor was interrupted"
+        # The edge of the task that owns the process.
+        except Exception as error:
+            logger.exception("the supervisor failed")
+            return f"its supervisor failed: {error}"
 
     async def _run_once(self, restarts: int) -> str:
         """Start a router and stay until it ends; why it ended."""
