@@ -1,6 +1,6 @@
 """Pretrain the bundled base model, corral-tiny, from nothing on generic text-to-JSON tasks.
 
-    python scripts/pretrain_tiny.py --llama-source llama.cpp --steps 3400 --out build/tiny
+    python scripts/pretrain_tiny.py --llama-source llama.cpp --steps 6500 --out build/tiny
 
 Reproducible by seed and package versions; checkpoints every few hundred steps and resumes by itself after a kill.
 Writes OUT/corral-tiny.gguf and OUT/log.jsonl (step, tokens, loss, seconds).
@@ -29,10 +29,8 @@ BLOCK_EXAMPLES = (
 BATCH_TOKENS = 8192
 MAX_LENGTH = 4096
 RATE_ADAM, RATE_MUON = 3e-3, 4e-3
-# Constant rate until FALL_FROM, then linear to zero. Plain text weighs 4 in the first blocks, 1 after: every token of it is
-# learned and none can be known, so at 4 it was a tenth of the learned tokens and most of the loss (docs/log.md).
-WARMUP_STEPS, FALL_FROM = 100, 1400
-RAW_TEXT, RAW_TEXT_EARLY, EARLY_BLOCKS = 1.0, 4.0, 17
+# Copying begins while the rate is still near its peak (about step 450); from FALL_FROM on it falls linearly to zero.
+WARMUP_STEPS, FALL_FROM = 100, 500
 CHECKPOINT_STEPS = 100
 
 Position = tuple[int, int]  # block and how many of its batches were used
@@ -45,8 +43,7 @@ def block(gguf: Path, seed: int, number: int) -> list[Batch]:
     from synthetic.tasks import Tasks
 
     rng = Random(f"{seed}/{number}")
-    raw_text = RAW_TEXT_EARLY if number < EARLY_BLOCKS else RAW_TEXT
-    tasks, encoder = Tasks(rng, lexicon.load(), raw_text), Encoder(gguf)
+    tasks, encoder = Tasks(rng, lexicon.load()), Encoder(gguf)
     rows = [encoder.encode(tasks.draw()) for _ in range(BLOCK_EXAMPLES)]
     rows = sorted((row for row in rows if len(row[0]) <= MAX_LENGTH), key=lambda row: len(row[0]))
     batches, start = [], 0
@@ -152,13 +149,12 @@ def main() -> None:
         "--llama-source", type=Path, required=True, help="llama.cpp source tree, for its converter"
     )
     parser.add_argument(
-        "--steps", type=int, default=3400, help="optimiser steps in all (default 3400)"
+        "--steps", type=int, default=6500, help="optimiser steps in all (default 6500)"
     )
     parser.add_argument("--seed", type=int, default=1, help="seed of weights and data (default 1)")
     args = parser.parse_args()
     folder = args.out / "hf"
-    if not (folder / "tokenizer.model").exists():
-        tiny_tokenizer.write(folder)
+    tiny_tokenizer.place(folder)
     tiny_model.write_hf(tiny_model.fresh(args.seed), folder)
     tiny_model.to_gguf(folder, args.out / "vocab.gguf", args.llama_source, vocab_only=True)
     tiny_model.write_hf(train(args.out, args.steps, args.seed), folder)

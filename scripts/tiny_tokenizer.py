@@ -1,8 +1,11 @@
-"""Make the tokenizer of the bundled model: `python scripts/tiny_tokenizer.py --out build/tiny/hf`.
+"""Make a tokenizer like that of the bundled model: `python scripts/tiny_tokenizer.py --out build/tokenizer.model`.
 
 A SentencePiece BPE model with byte fallback, put together so that copying is a copy of tokens: a piece is
 either letters only or JSON punctuation that holds a quotation mark, digits and spaces stand alone. `Courts` is then the
-same tokens after a space, after a quotation mark and at the start of a text. Frozen: the bundled weights know these ids.
+same tokens after a space, after a quotation mark and at the start of a text.
+
+The bundled one, models/tokenizer.model, is frozen: the weights know its ids. It came from this program when the generators of
+scripts/synthetic were younger, so a run today gives other pieces.
 """
 
 import argparse
@@ -17,9 +20,11 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2 as proto
 
 from synthetic import lexicon
+from synthetic.domains import COMMON
 from synthetic.tasks import Tasks
 
-TEMPLATE = Path(__file__).resolve().parents[1] / "models" / "chat_template.jinja"
+MODELS = Path(__file__).resolve().parents[1] / "models"
+TEMPLATE, FROZEN = MODELS / "chat_template.jinja", MODELS / "tokenizer.model"
 VOCABULARY = 2048
 CONTROL = [
     "<s>",
@@ -41,26 +46,9 @@ JSON_PIECES = (
     '{\\" [{\\" \\": \\":▁ \\":▁\\" \\", \\",▁ \\",▁\\" \\"} \\"} \\"}] \\":▁[ \\":▁{ \\":▁[{ \\":▁[{\\" \\"}, \\"},▁ \\"},▁{ \\"},▁{\\" \\"}], \\"}],▁ '
     "[[ [[▁ [[▁# [[▁## [[▁##▁ ▁## ▁##▁ ▁##▁] ▁##▁]] ## ]] -- ..."
 ).split()
-ALPHABET = (
-    "".join(chr(c) for c in range(33, 127))
-    + "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝÞßàáâãäåæçèéêëìíîïðñòóôõöøùúûüýþÿĀāĂăĄąĆćČčĎďĐđĒēĖėĘęĚěğĢģĪīĮįİıĶķĹĺĻļĽľŁłŃńŅņŇňŌōŐőŒœŔŕŘřŚśŞşŠšŢţŤťŪūŮůŰűŲųŹźŻżŽžȘșȚț"
-    + "©«»–—‘’“”…€°·¡¿§"
-)
+ALPHABET = "".join(chr(c) for c in range(33, 127)) + lexicon.ACCENTED + lexicon.MARKS
 
-# Words that catalogues, tools and instructions are full of; a dictionary counts each word once, so they are weighted here.
-COMMON = """the and for with from that this are was not have which their published publisher publication subjects subject
-contributors contributor name names title titles value values role place places date dates created created record records
-classifications classification instance type text mode issuance single unit serial music score notated electronic resource
-resources book books journal journals history United States America American English Germany German France French Spain
-Spanish Great Britain law social science sciences study studies research international national government policy
-university press London New York Washington Berlin Paris Cambridge Oxford Boston Chicago Leipzig Madrid Vienna identified
-others edited editor volume edition annual report conference proceedings introduction theory analysis methods education
-economic political development management language literature art philosophy women children health medicine economics
-computer data engineering environmental mathematics biology chemistry physics criticism interpretation congress council
-department institute society museum library archives null true false string array object number integer boolean
-description parameters properties required function arguments additionalProperties items expert create answer question
-passage output input fields field structure following interactions completed appropriate respond corresponding marker
-ending starting must formatted valid Python list json JSON schema note produce adhere objective extract facts return"""
+# A dictionary counts each word once, so the words of COMMON are weighted here.
 COMMON_WEIGHT = 3000
 
 
@@ -125,10 +113,10 @@ def build() -> proto.ModelProto:
     return model
 
 
-def write(folder: Path) -> None:
-    """Write tokenizer.model and the two configuration files that the pinned converter reads."""
+def place(folder: Path) -> None:
+    """Put the frozen tokenizer into `folder`, with the configuration that the pinned converter reads."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tokenizer.model").write_bytes(build().SerializeToString(deterministic=True))
+    (folder / "tokenizer.model").write_bytes(FROZEN.read_bytes())
     config = {
         "tokenizer_class": "LlamaTokenizer", "add_prefix_space": False, "add_bos_token": False, "add_eos_token": False,
         "bos_token": "<s>", "eos_token": "<|im_end|>", "unk_token": "<unk>", "pad_token": "</s>", "legacy": False,
@@ -143,13 +131,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("build/tiny/hf"),
-        help="folder to write (default build/tiny/hf)",
-    )
-    write(parser.parse_args().out)
+    parser.add_argument("--out", type=Path, required=True, help="SentencePiece model to write")
+    out = parser.parse_args().out
+    out.write_bytes(build().SerializeToString(deterministic=True))
 
 
 if __name__ == "__main__":

@@ -270,7 +270,7 @@ class Folio:
 
     def place(self) -> str:
         rng = self.rng
-        return rng.choice(PLACES) if rng.random() < 0.55 else self.values.place()
+        return rng.choice(PLACES) if rng.random() < 0.55 else self.values.town()
 
     def date(self, serial: bool) -> str:
         year = self.rng.randint(1850, 2026)

@@ -38,6 +38,9 @@ PLACE_FIELDS = (
     "regions",
 )
 
+ACCENTED = "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝÞßàáâãäåæçèéêëìíîïðñòóôõöøùúûüýþÿĀāĂăĄąĆćČčĎďĐđĒēĖėĘęĚěğĢģĪīĮįİıĶķĹĺĻļĽľŁłŃńŅņŇňŌōŐőŒœŔŕŘřŚśŞşŠšŢţŤťŪūŮůŰűŲųŹźŻżŽžȘșȚț"
+MARKS = "©«»–—‘’“”…€°·¡¿§"
+
 
 @dataclass(frozen=True)
 class Lexicon:
@@ -58,6 +61,10 @@ class Lexicon:
 def invented(rng: Random) -> str:
     """A pronounceable string that is in no dictionary."""
     syllables = rng.randint(1, 4)
+    if rng.random() < 0.3:
+        return "".join(
+            rng.choice(ACCENTED) + rng.choice(("a", "n", "er", "")) for _ in range(syllables)
+        )
     return "".join(
         rng.choice("bcdfghjklmnpqrstvwxzñçšþ")
         + rng.choice("aeiouyäöéèíóü")

@@ -1,7 +1,8 @@
 """A random record of a domain: the text that tells it, and the JSON that holds it under a random schema."""
 
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -10,6 +11,8 @@ from .values import Values
 
 LISTS = {"people": "person", "headings": "heading", "words": "word", "titles": "title"}
 CODES = "EUR USD GBP SEK CHF JPY eng ger fre spa ita A4 A5 XL".split()
+SEGMENT = re.compile(r"\[([^\]]*)\]")
+RULES = ("marker:", "open:")
 INNER_KEYS = ("value", "name", "label", "text", "term", "id", "item")
 
 
@@ -29,11 +32,15 @@ class Records:
         self.values = values
         self.rng = values.rng
 
-    def domain(self) -> tuple[Field, ...]:
+    def domain(self, rules: bool = False) -> tuple[Field, ...]:
+        """Some fields of a known or made-up domain, with those that a rule tells only where asked."""
         rng = self.rng
-        fields = rng.choice(list(DOMAINS.values())) if rng.random() < 0.6 else made_up(rng)
+        drawn = rng.choice(list(DOMAINS.values())) if rng.random() < 0.6 else made_up(rng)
+        fields = [field for field in drawn if rules or not field.kind.startswith(RULES)]
         low = min(2, len(fields))
         kept = sorted(rng.sample(range(len(fields)), rng.randint(low, len(fields))))
+        if all(fields[i].kind.startswith(RULES) for i in kept):
+            kept = [0, *kept]  # a rule needs something to go by
         return tuple(fields[i] for i in kept)
 
     def scalar(self, kind: str) -> Any:
@@ -73,12 +80,45 @@ class Records:
         return self.rng.choice((", ", ", ", ", ", "; ", " | ")).join(items)
 
     def _group(self, field: Field) -> Fact:
+        """Some parts unsaid, and then null; no part holds a comma then, for it would pass for the next part."""
+        rng = self.rng
         parts = dict(part.split("=") for part in field.kind.removeprefix("group:").split(","))
         value = {name: self.scalar(kind) for name, kind in parts.items()}
-        return Fact(field, value, self.rng.choice(field.cues).format(**value))
+        cue = rng.choice(field.cues)
+        unsaid = [segment for segment in SEGMENT.findall(cue) if rng.random() < 0.2]
+        for segment in unsaid:
+            cue = cue.replace(f"[{segment}]", "")
+        clause = SEGMENT.sub(r"\1", cue)
+        if unsaid:
+            value = {
+                k: v.replace(",", "") if f"{{{k}}}" in clause else None for k, v in value.items()
+            }
+        return Fact(field, value, clause.format(**value))
 
     def record(self, fields: tuple[Field, ...]) -> tuple[Fact, ...]:
-        return tuple(self.fact(field, may_miss=i > 0) for i, field in enumerate(fields))
+        told = [field for field in fields if not field.kind.startswith(RULES)]
+        facts = [self.fact(field, may_miss=i > 0) for i, field in enumerate(told)]
+        for field in fields:
+            if field.kind.startswith("marker:"):
+                facts.append(self._marked(field, facts))
+            elif field.kind.startswith("open:"):
+                facts.append(_opened(field, facts))
+        return tuple(facts)
+
+    def _marked(self, field: Field, facts: list[Fact]) -> Fact:
+        """Draw a value and put its marker after the title; without a title it is the last value, the rule."""
+        options = dict(
+            reversed(o.split("=")) for o in field.kind.removeprefix("marker:").split(";")
+        )
+        first, usual = facts[0], list(options)[-1]
+        if first.field.kind != "title":
+            return Fact(field, usual, "")
+        value = self.rng.choice([*options, usual, usual, usual])
+        if options[value]:
+            marked = f"{first.value.rstrip('.')} {options[value]}" + self.rng.choice(("", "."))
+            clause = first.clause.replace(first.value, marked)
+            facts[0] = replace(first, value=marked, clause=clause)
+        return Fact(field, value, "")
 
     def text(self, facts: tuple[Fact, ...]) -> str:
         """The clauses in one running text; the joint between them varies."""
@@ -93,6 +133,14 @@ class Records:
             text += (gap.rstrip(" ") if clause[0] in " ," else gap) + clause
         lead = rng.choice(("", "", "", "For ", "Record: ", "Note: ", "Entry. "))
         return lead + text + rng.choice(("", "", ".", "\n"))
+
+
+def _opened(field: Field, facts: list[Fact]) -> Fact:
+    """What the date of another field means: its first word where the date is open, else the second."""
+    source, meanings = field.kind.removeprefix("open:").split("=")
+    name, part = source.split(".")
+    group = next((fact.value for fact in facts if fact.field.name == name), None) or {}
+    return Fact(field, meanings.split(";")[0 if str(group.get(part)).endswith("-") else 1], "")
 
 
 class Schema:
@@ -157,6 +205,13 @@ def _placeholder(field: Field) -> Any:
             part.split("=")[0]: part.split("=")[1]
             for part in field.kind.removeprefix("group:").split(",")
         }
+    if field.kind.startswith("marker:"):
+        options = [o.split("=") for o in field.kind.removeprefix("marker:").split(";")]
+        said = [f"{value} if {marker}" if marker else f"else {value}" for marker, value in options]
+        return ", ".join(said)
+    if field.kind.startswith("open:"):
+        source, meanings = field.kind.removeprefix("open:").split("=")
+        return f"{meanings.split(';')[0]} if the {source.split('.')[1]} is open, else {meanings.split(';')[1]}"
     return [field.name] if field.kind in LISTS else field.name
 
 

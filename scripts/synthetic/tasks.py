@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from . import dspy_prompts, tool_tasks
+from . import dspy_prompts, lexicon, tool_tasks
 from .domains import DOMAINS
-from .lexicon import Lexicon
-from .records import Records, Schema
+from .records import RULES, Records, Schema
 from .values import Values
 
 Message = dict[str, Any]
@@ -40,6 +39,7 @@ BY_KEYS = (
     "Keys: {k}\n{t}",
 )
 ROLES = "archivist curator editor accountant engineer planner assistant secretary registrar merchant critic".split()
+ASCII = "".join(chr(code) for code in range(32, 127))
 COPY = (
     "Repeat exactly: {t}",
     "Copy this text: {t}",
@@ -50,19 +50,18 @@ COPY = (
 
 
 class Tasks:
-    """Draws examples from one random stream. `raw_text` is the weight of plain text among about a hundred."""
+    """Draws examples from one random stream."""
 
-    def __init__(self, rng: Random, lexicon: Lexicon, raw_text: float = 1.0) -> None:
+    def __init__(self, rng: Random, words: lexicon.Lexicon) -> None:
         self.rng = rng
-        self.raw_text_weight = raw_text
-        self.values = Values(rng, lexicon)
+        self.values = Values(rng, words)
         self.records = Records(self.values)
 
     def draw(self) -> Example:
         """One example of a kind chosen by weight."""
         kinds: dict[Callable[[], Example], float] = {
-            self.extract: 24, self.memorised: 18, self.few_shot: 9, self.tools: 15, self.dspy: 8, self.copy: 7,
-            self.transform: 6, self.question: 6, self.raw_text: self.raw_text_weight, self.long: 2, self.about: 1,
+            self.extract: 23, self.memorised: 21, self.few_shot: 9, self.tools: 15, self.dspy: 8, self.copy: 6,
+            self.transform: 6, self.question: 6, self.raw_text: 1, self.long: 2, self.about: 1,
         }  # fmt: skip
         return self.rng.choices(list(kinds), list(kinds.values()))[0]()
 
@@ -79,7 +78,7 @@ class Tasks:
     def extract(self) -> Example:
         """Text and a schema as JSON with descriptions: the record under that schema, in that style of writing."""
         rng = self.rng
-        fields = self.records.domain()
+        fields = self.records.domain(rules=True)
         schema = Schema(rng, fields, self.values, opaque=rng.random() < 0.15)
         facts = self.records.record(fields)
         text, skeleton, answer = (
@@ -100,7 +99,7 @@ class Tasks:
                 text, answer, system=rng.choice(EXTRACT_SYSTEM).replace("{s}", skeleton)
             )
         if rng.random() < 0.3:
-            plain = {f.field.name: f.value for f in facts}
+            plain = {f.field.name: f.value for f in facts if not f.field.kind.startswith(RULES)}
             prompt = rng.choice(BY_KEYS).replace("{k}", ", ".join(plain)).replace("{t}", text)
             return self.chat(prompt, self.dumps(plain))
         return self.chat(rng.choice(EXTRACT).replace("{s}", skeleton).replace("{t}", text), answer)
@@ -156,7 +155,7 @@ class Tasks:
 
     def jumble(self) -> str:
         """Characters in no sensible order: copying must not lean on sense."""
-        alphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .,:;-_/()[]'\"&+*#éüßñçøåšžЖλ漢字ы€"
+        alphabet = ASCII * 3 + lexicon.ACCENTED + lexicon.MARKS * 2 + "Жλ漢字ы"
         return (
             "".join(self.rng.choice(alphabet) for _ in range(self.rng.randint(3, 30))).strip()
             or "x"

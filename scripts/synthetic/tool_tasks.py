@@ -4,7 +4,7 @@ import json
 from random import Random
 from typing import Any
 
-from .records import LISTS, Records
+from .records import LISTS, Fact, Records
 from .values import Values
 
 VERBS = "create find save get list register update send look_up retrieve search store book order report final".split()
@@ -40,6 +40,12 @@ def _tool(name: str, properties: dict[str, Any], rng: Random, values: Values) ->
             "parameters": parameters,
         }
     return {"type": "function", "function": function}
+
+
+def _sayable(fact: Fact) -> bool:
+    """Whether the fact is in the text, whole: a call has no argument for what is not."""
+    unsaid = isinstance(fact.value, dict) and None in fact.value.values()
+    return fact.value not in (None, []) and not unsaid
 
 
 def _name(rng: Random) -> str:
@@ -101,7 +107,9 @@ def _plain(
     rng: Random, values: Values, records: Records
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The arguments are the facts of a text; some calls carry the whole record as an object or as a JSON string."""
-    facts = [f for f in records.record(records.domain()) if f.value not in (None, [])]
+    facts: list[Fact] = []
+    while not facts:
+        facts = [f for f in records.record(records.domain()) if _sayable(f)]
     value = {f.field.name: f.value for f in facts}
     shape = rng.random()
     arguments: dict[str, Any] = value
@@ -140,9 +148,7 @@ def _look_up(
         (("type", "value", "id"), ("kind", "name", "code"), ("lookup_type", "value", "uuid"))
     )
     facts = [
-        f
-        for f in records.record(records.domain())
-        if f.value not in (None, []) and f.field.kind not in LISTS
+        f for f in records.record(records.domain()) if _sayable(f) and f.field.kind not in LISTS
     ][:4]
     facts = facts or [records.fact(records.domain()[0], may_miss=False)]
     looked = rng.sample(facts, rng.randint(1, min(3, len(facts))))

@@ -30,6 +30,7 @@ JOINS = (
     " von ",
     " et ",
 )
+REGIONS = "Mass. N.Y. Calif. Conn. Pa. Ill. Ont. D.C. Md. N.J. UK Va. Tex.".split()
 GLUE = {
     "en": "the of and in for a to on with by from".split(),
     "de": "der die das und von zur im für mit über".split(),
@@ -96,6 +97,21 @@ class Values:
             ).format(self.number())
         if rng.random() < 0.04:
             text = f"{self.capital()}'s {text}"
+        if rng.random() < 0.05:
+            form = (
+                "“{}” {}",
+                "{} – {}",
+                "{}… {}",
+                "‘{}’ {}",
+                "¿{}? {}",
+                "{} · {}",
+                "{} §{}",
+                "{} {}%",
+                "{} ${}",
+                "{} <{}>",
+                "{} {}°",
+            )
+            text = rng.choice(form).format(text, rng.choice((self.phrase(1, 2), self.number())))
         if rng.random() < 0.18:
             text += rng.choice((".", ".", ".", "!", "?"))
         return text
@@ -116,7 +132,7 @@ class Values:
         day, month, year = rng.randint(1, 28), rng.randint(1, 12), self.year()
         return rng.choice(
             (year, year, f"{year}-{month:02}-{day:02}", f"{day} {MONTHS[month - 1]} {year}", f"{MONTHS[month - 1]} {year}",
-             f"{day:02}.{month:02}.{year}", f"c{year}", f"[{year}]", f"{year}-", f"{year}?", f"about {year}")
+             f"{day:02}.{month:02}.{year}", f"c{year}", f"©{year}", f"[{year}]", f"{year}-", f"{year}?", f"about {year}")
         )  # fmt: skip
 
     def last_name(self) -> str:
@@ -131,16 +147,23 @@ class Values:
             last = f"{last}-{self.last_name()}"
         return rng.choice(
             (f"{first} {last}", f"{first} {last}", f"{first} {initial} {last}", f"{initial} {last}", f"{last}, {first}",
-             f"{last}, {first} {initial}", f"{last}, {initial}", f"Dr. {first} {last}")
+             f"{last}, {first} {initial}", f"{last}, {initial}", f"Dr. {first} {last}", f"{last}, {first}, {self.year()}-",
+             f"{last}, {first}, {self.year()}-{self.year()}", f"{first} {last} [and others]")
         )  # fmt: skip
 
     def place(self) -> str:
-        rng = self.rng
-        if rng.random() < 0.2:
-            return rng.choice(
-                ("{w}", "New {w}", "{w} am {w}", "St. {w}", "{w}burg", "{w} City")
-            ).format(w=self.capital())
-        return rng.choice(self.lexicon.places)
+        """A town, now and then with the abbreviation of its region after a comma."""
+        if self.rng.random() < 0.2:
+            return self._new_town()
+        place = self.rng.choice(self.lexicon.places)
+        return f"{place}, {self.rng.choice(REGIONS)}" if self.rng.random() < 0.06 else place
+
+    def town(self) -> str:
+        return self._new_town() if self.rng.random() < 0.2 else self.rng.choice(self.lexicon.places)
+
+    def _new_town(self) -> str:
+        form = self.rng.choice(("{w}", "New {w}", "{w} am {w}", "St. {w}", "{w}burg", "{w} City"))
+        return form.format(w=self.capital())
 
     def organisation(self) -> str:
         text = self.rng.choice(ORGANISATIONS)
