@@ -7,7 +7,7 @@ PYTHON  ?= python3
 HOST    ?= 127.0.0.1
 PORT    ?= 8000
 BACKEND ?=
-RUNTIME ?= native
+RUNTIME ?=
 TORCH   ?= $(shell nvidia-smi -L 2>/dev/null | grep -q ^GPU && echo pypi || echo cpu)
 TIER    ?= unit integration e2e
 
@@ -17,7 +17,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install $(if $(MAKE_
 LOCKED := CMAKE_ARGS=-DLLAMA_BUILD=OFF $(PIP) --no-deps --require-hashes
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup setup-train lock build build-metal serve test test-long check fix pretrain clean
+.PHONY: help setup setup-train lock build build-metal build-cpu build-cuda serve test test-docker test-long check fetch quantize export
 # Two pips in one environment would break it.
 .NOTPARALLEL:
 
@@ -70,11 +70,19 @@ build: .venv/.base ## build llama.cpp for this machine, or BACKEND=cpu|cuda|meta
 build-metal: .venv/.base ## build llama.cpp for Apple GPUs (macOS)
 	@BACKEND=metal scripts/build_llama.sh
 
+# ---- images ------------------------------------------------------------------------------------
+
+# BASE, CUDA_ARCHITECTURES, TORCH, PIP_CONF, JOBS, ENGINE go to the script, which explains them.
+build-cpu: ## build the container images corral:cpu and corral-trainer:cpu
+	@scripts/build_image.sh cpu
+
+build-cuda: ## build corral:cuda and corral-trainer:cuda, for NVIDIA GPUs; CUDA_ARCHITECTURES=90 for these only
+	@scripts/build_image.sh cuda
+
 # ---- serve -------------------------------------------------------------------------------------
 
-serve: $(if $(filter native,$(RUNTIME)),build) ## serve the bundled model on http://HOST:PORT
-	@[ "$(RUNTIME)" = native ] || { echo "error: RUNTIME='$(RUNTIME)' cannot be served; allowed: native" >&2; exit 1; }
-	@exec $(BIN)/corral serve --host $(HOST) --port $(PORT)
+serve: ## serve the bundled model on http://HOST:PORT, from the image just built or natively; RUNTIME=native|docker forces
+	@HOST=$(HOST) PORT=$(PORT) RUNTIME=$(RUNTIME) BACKEND=$(BACKEND) exec scripts/serve.sh
 
 # ---- tests -------------------------------------------------------------------------------------
 
@@ -93,25 +101,31 @@ test: .venv/.base .venv/.data .venv/.dev $(if $(filter e2e,$(TIER)),build) ## ru
 	$(if $(filter e2e,$(TIER)),@PYTHON=$(BIN)/python tests/clients/make_env.sh dspy pydantic-ai)
 	$(foreach tier,$(TIER),$(call run_tier,$(tier),$($(tier))))
 
+# Needs an engine with BuildKit, and debootstrap and root where no registry has the base image.
+test-docker: .venv/.base .venv/.data .venv/.dev ## build the CPU images from a clean context and run them; a skip fails
+	$(call run_tier,docker,tests/docker)
+
+test-docker: export CI = true
+
 test-long: .venv/.base .venv/.data .venv/.dev build ## crash matrix, soaks, fuzz: minutes to hours
 	$(call run_tier,long,tests/long)
 
 # ---- code --------------------------------------------------------------------------------------
 
-check: .venv/.base .venv/.data .venv/.dev ## formatting, lint, types, shell scripts
+check: .venv/.base .venv/.data .venv/.dev ## formatting, lint, types, shell scripts; FIX=1 mends what it can
+	$(if $(FIX),$(BIN)/ruff format && $(BIN)/ruff check --fix)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/shellcheck .ci/run $$(git ls-files --cached --others --exclude-standard '*.sh')
 
-fix: .venv/.base .venv/.dev ## format, and mend what lint can mend
-	$(BIN)/ruff format
-	$(BIN)/ruff check --fix
-
 # ---- the loop ----------------------------------------------------------------------------------
 
-pretrain: setup-train build ## train the bundled model from nothing (hours); ARGS=… goes to the script
-	$(BIN)/python scripts/pretrain_tiny.py $(ARGS)
+fetch: .venv/.base build ## get a model: HF_REPO=owner/name [HF_FILE=…], or ARGS="--url … --sha256 …"
+	@$(BIN)/corral models pull $(if $(HF_REPO),--hf-repo $(HF_REPO)) $(if $(HF_FILE),--hf-file $(HF_FILE)) $(ARGS)
 
-clean: ## remove what was built and the environment; keeps data/
-	rm -rf build .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+quantize: .venv/.base .venv/.data build ## quantise and measure: MODEL=NAME TYPE="Q8_0 Q4_K_M" [ARGS=…]
+	@$(BIN)/corral models quantize $(MODEL) $(TYPE) $(ARGS)
+
+export: .venv/.base .venv/.data build ## hand a model to another app: MODEL=NAME TO=gpt4all|lmstudio|ollama|folder [ARGS=…]
+	@$(BIN)/corral models export $(MODEL) --to $(TO) $(ARGS)

@@ -13,7 +13,7 @@
 #   JOBS=n                  compilers at once; default: one per core
 #   NATIVE=ON|OFF           code for this very processor; default ON
 #   GGML_BACKEND_DL=ON      backends as loadable modules (images); with GGML_CPU_ALL_VARIANTS=ON, one per CPU family
-#   CUDA_ARCHITECTURES=…    such as "80;90"; default: the GPU in this machine
+#   CUDA_ARCHITECTURES=…    such as "80;90"; default: the GPU in this machine, with NATIVE=OFF the list below
 #   PREFIX=DIR              also copy bin/ and build-info.json there
 #
 # bash 3.2 is enough (macOS). A second call with nothing to do returns at once; two calls at once take turns.
@@ -30,6 +30,10 @@ CMAKE_MIN_MINOR=14
 NEED_MB=200
 NEED_SOURCE_MB=400
 NEED_CUDA_MB=3000
+# CUDA for other machines, by compute capability. Machine code for the GPUs in use: 80 A100, A30; 86 A10,
+# RTX 30; 89 L4, L40, RTX 40; 90 H100, H200; 120a RTX 50. PTX, which the driver compiles at the first
+# start, for the rest: of 75 for T4 and RTX 20, of 90 for B200. CUDA 13 knows nothing below 75.
+PORTABLE_ARCHITECTURES="75-virtual;80-real;86-real;89-real;90;120a-real"
 DRY_RUN=
 
 say() { echo "$*" >&2; }
@@ -122,7 +126,10 @@ set_flags() {
     -DLLAMA_OPENSSL=ON -DLLAMA_BUILD_COMMIT="${commit:0:9}" -DLLAMA_BUILD_NUMBER=0 \
     -DGGML_CCACHE=ON -DGGML_NATIVE="$NATIVE" \
     -DGGML_CUDA="$(on_for cuda)" -DGGML_METAL="$(on_for metal)" -DGGML_VULKAN="$(on_for vulkan)"
-  [ "$BACKEND" = cuda ] && set -- "$@" -DCMAKE_CUDA_COMPILER="$NVCC"
+  if [ "$BACKEND" = cuda ]; then
+    set -- "$@" -DCMAKE_CUDA_COMPILER="$NVCC"
+    [ "$NATIVE" = ON ] || CUDA_ARCHITECTURES=${CUDA_ARCHITECTURES:-$PORTABLE_ARCHITECTURES}
+  fi
   [ -n "${CUDA_ARCHITECTURES:-}" ] && set -- "$@" -DCMAKE_CUDA_ARCHITECTURES="$CUDA_ARCHITECTURES"
   [ -n "${GGML_BACKEND_DL:-}" ] && set -- "$@" -DGGML_BACKEND_DL="$GGML_BACKEND_DL"
   [ -n "${GGML_CPU_ALL_VARIANTS:-}" ] && set -- "$@" -DGGML_CPU_ALL_VARIANTS="$GGML_CPU_ALL_VARIANTS"
@@ -259,6 +266,8 @@ case $BACKEND in
 esac
 JOBS=${JOBS:-$(getconf _NPROCESSORS_ONLN)}
 NATIVE=${NATIVE:-ON}
+# Upstream leaves it out where backends are modules, for it calls the processor's one directly.
+if [ "${GGML_BACKEND_DL:-}" = ON ]; then TARGETS=${TARGETS/llama-export-lora/}; fi
 DIR=$ROOT/build/llama/$BACKEND
 LOG=$ROOT/build/llama/$BACKEND.log
 GENERATOR="Unix Makefiles"

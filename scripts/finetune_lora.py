@@ -1,214 +1,235 @@
-"""Fine-tune a LoRA adapter over a GGUF model and write it as GGUF, ready for llama-server.
+"""Fine-tune a model: training rows in, an adapter (or, with llama.cpp's engine, a model) and its manifest out.
 
-    python scripts/finetune_lora.py --model models/corral-tiny.gguf --file train.jsonl --out adapter.gguf --llama-source llama.cpp
+    python scripts/finetune_lora.py --model models/corral-tiny.gguf --file train.jsonl --out build/adapter.gguf
 
-FILE is OpenAI chat JSONL; only assistant turns are learned, end-of-turn token included. Text is rendered by the chat
-template and tokenised by the tokenizer inside the GGUF, by llama.cpp. Weights are read from the GGUF by transformers. Checkpoints in
-WORK (default: OUT with .work) and resumes by itself. Needs the `train` and `data` groups and a built llama.cpp
-(LLAMA_CPP_LIB_PATH for the bindings). Method: LoRA, Hu et al. 2021, arXiv:2106.09685, through PEFT.
+FILE is OpenAI chat JSONL, or openai-dpo with `--method dpo`; or give `--rows` from scripts/render_data.py.
+Only assistant turns are learned, end-of-turn token included. The work folder (default: OUT with .work)
+has the step metrics, a checkpoint for each epoch, and what a killed run needs to go on: start it
+again with the same options. docs/finetuning.md explains each option and failure. Needs the `train`
+and `data` groups and a built llama.cpp.
 """
 
 import argparse
-import json
-import math
-import subprocess
-import sys
-import time
-from dataclasses import dataclass
+import hashlib
+import signal
+from dataclasses import fields
 from pathlib import Path
-from random import Random
+from threading import Event
+from types import FrameType
 from typing import Any
 
-import numpy as np
-import torch
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
-
-from synthetic.encoding import Encoder
-from synthetic.tasks import Example
-from training import ATTENTION, Batch, loss_of, pad, save
-
-TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-CHECKPOINT_SECONDS = 60
-REPORT_STEPS = 20
+import engines
+import stage
+from corral.errors import BadRequest
+from corral.registry import manifest
+from corral.registry.manifest import BaseOf, Manifest, ManifestFile
+from corral.settings import load as load_settings
+from engines import Checkpoint, Engine, Task, Trained
+from engines.hyperparameters import Hyperparameters
+from render_data import add_options, render_file
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What decides the result; written beside it."""
-
-    rank: int
-    epochs: float
-    rate: float
-    batch_tokens: int
-    seed: int
-
-
-def read_rows(path: Path, encoder: Encoder, context: int) -> list[Batch]:
-    """Encoded rows; SystemExit names the first line that is not a conversation or is longer than the context."""
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            row = json.loads(line)
-            example = Example(row["messages"], row.get("tools"))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise SystemExit(
-                f'{path}:{number}: not an OpenAI chat row ({error!r}); expected {{"messages": [...]}}'
-            ) from None
-        ids, mask = encoder.encode(example)
-        if len(ids) > context:
-            raise SystemExit(
-                f"{path}:{number}: {len(ids)} tokens, more than the model's context of {context}; shorten or drop the row"
-            )
-        rows.append((ids, mask))
-    if not rows:
-        raise SystemExit(f"{path}: no rows")
-    return rows
-
-
-def epoch_batches(rows: list[Batch], settings: Settings, epoch: int) -> list[Batch]:
-    """One pass in random order; rows of like length share a batch, so that little is padding."""
-    rng = Random(f"{settings.seed}/{epoch}")
-    order = sorted(rng.sample(range(len(rows)), len(rows)), key=lambda i: len(rows[i][0]) // 16)
-    batches, held = [], list[Batch]()
-    for i in order:
-        if (
-            held
-            and max(len(rows[i][0]), len(held[-1][0])) * (len(held) + 1) > settings.batch_tokens
-        ):
-            batches.append(pad(held))
-            held = []
-        held.append(rows[i])
-    batches.append(pad(held))
-    rng.shuffle(batches)
-    return batches
-
-
-def load_base(model: Path) -> Any:
-    """The GGUF's weights as a float32 transformers model."""
-    return AutoModelForCausalLM.from_pretrained(
-        str(model.parent), gguf_file=model.name, dtype=torch.float32, attn_implementation=ATTENTION
+def add_hyperparameters(parser: argparse.ArgumentParser) -> None:
+    """One option for each field of Hyperparameters."""
+    known = Hyperparameters()
+    given: dict[str, dict[str, Any]] = {
+        "method": {"choices": ("supervised", "dpo"), "help": "supervised, or dpo over pairs"},
+        "epochs": {"type": float, "help": "passes over the rows (default: 3, fewer for many rows)"},
+        "batch_size": {"type": int, "help": "rows in a step (default: by --batch-tokens)"},
+        "batch_tokens": {"type": int, "help": "tokens in a step, padding included"},
+        "micro_tokens": {"type": int, "help": "tokens computed at once; lower it to save memory"},
+        "rate": {"type": float, "help": "peak learning rate (default: 2e-3, from 100 M parameters 2e-4; dpo a tenth)"},
+        "rate_multiplier": {"type": float, "help": "multiplies the default rate"},
+        "rank": {"type": int, "help": "LoRA rank (default: 32, from 100 M parameters 16)"},
+        "alpha": {"type": float, "help": "LoRA alpha (default: twice the rank)"},
+        "dropout": {"type": float, "help": "LoRA dropout"},
+        "beta": {"type": float, "help": "DPO's beta"},
+        "seed": {"type": int, "help": "seed of adapter, order and dropout"},
+        "schedule": {"choices": ("cosine", "linear", "constant"), "help": "learning rate schedule"},
+        "warmup": {"type": int, "help": "warm-up steps (default: 20, at most a tenth of all)"},
+        "clip": {"type": float, "help": "longest gradient"},
+        "precision": {"choices": ("auto", "bf16", "fp32"), "help": "auto: bf16 where the hardware has it"},
+        "gradient_checkpointing": {"choices": ("auto", "on", "off"), "help": "auto: when memory asks for it"},
+        "quantised_base": {"choices": ("on", "off"), "help": "QLoRA: base in four bits, CUDA only"},
+        "valid_every": {"type": int, "help": "steps between validations (default: a tenth of all)"},
+        "valid_rows": {"type": int, "help": "rows of a validation between epochs; at their end, all"},
+        "keep_checkpoints": {"type": int, "help": "checkpoints kept, newest first"},
+        "checkpoint_seconds": {"type": float, "help": "seconds between two resume checkpoints"},
+    }  # fmt: skip
+    for name, option in given.items():
+        default = getattr(known, name)
+        said = option.pop("help") + (f" (default {default})" if default is not None else "")
+        parser.add_argument(f"--{name.replace('_', '-')}", default=default, help=said, **option)
+    parser.add_argument(
+        "--targets", default="", help="linear layers to adapt, a,b,c (default: all but the output)"
     )
 
 
-def train(
-    base: Any, rows: list[Batch], settings: Settings, work: Path, start: Path | None = None
-) -> Any:
-    """Train, going on from the checkpoint in `work` where there is one; returns the PEFT model.
+def hyperparameters(args: argparse.Namespace) -> Hyperparameters:
+    names = {field.name for field in fields(Hyperparameters)} - {"targets"}
+    targets = tuple(name.strip() for name in args.targets.split(",") if name.strip())
+    return Hyperparameters(**{name: getattr(args, name) for name in names}, targets=targets)
 
-    `start` is the PEFT folder of an adapter to begin with instead of a fresh one.
-    """
-    torch.manual_seed(settings.seed)
-    config = LoraConfig(
-        r=settings.rank, lora_alpha=2 * settings.rank, target_modules=TARGETS, task_type="CAUSAL_LM"
+
+def task_of(args: argparse.Namespace, engine: Engine, tell: stage.Reporter) -> Task:
+    """The task, its rows rendered where they are not yet."""
+    work = args.work or args.out.with_suffix(".work")
+    bin_dir = args.llama_bin or load_settings().llama_bin_dir
+    rows, valid = args.rows or args.file, args.valid_token_rows or args.valid
+    if rows is None:
+        raise BadRequest("give --file (JSONL) or --rows (token rows)", param="file")
+    if not engine.reads_text:
+        options = {
+            "format_name": args.format,
+            "max_length": args.max_length,
+            "too_long": args.too_long,
+        }
+        tokenizer = args.tokenizer or args.model
+        if args.rows is None:
+            rows = work / "rows"
+            render_file(tokenizer, args.file, rows, bin_dir, tell, **options)
+        if args.valid and not args.valid_token_rows:
+            valid = work / "valid"
+            render_file(tokenizer, args.valid, valid, bin_dir, tell, **options)
+    hyper = hyperparameters(args)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    return Task(
+        args.model, rows, work, bin_dir, args.llama_source, hyper, valid, args.start, args.device
     )
-    model = get_peft_model(base, config)
-    if start is not None:
-        set_peft_model_state_dict(model, load_file(start / "adapter_model.safetensors"))
-    plan = [
-        batch
-        for epoch in range(math.ceil(settings.epochs))
-        for batch in epoch_batches(rows, settings, epoch)
-    ]
-    plan = plan[: round(len(plan) * settings.epochs / math.ceil(settings.epochs))]
-    weights = [p for p in model.parameters() if p.requires_grad]
-    optim = torch.optim.AdamW(weights, lr=settings.rate, betas=(0.9, 0.99), weight_decay=0.0)
-    step, checkpoint = 0, work / "checkpoint.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        step = state["step"]
-        set_peft_model_state_dict(model, state["adapter"])
-        optim.load_state_dict(state["optimizer"])
-    started, saved, losses = time.time(), time.time(), list[float]()
-    for batch in plan[step:]:
-        share = min(1.0, (step + 1) / 20) * max(
-            0.02, (1 + math.cos(math.pi * step / len(plan))) / 2
+
+
+def train(engine: Engine, task: Task, tell: stage.Reporter) -> Trained:
+    """Train; SIGTERM and SIGINT end it at the next micro-batch with a checkpoint."""
+    asked = Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        asked.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        return engine.train(task, tell, asked.is_set)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe(
+    args: argparse.Namespace, engine: Engine, trained: Trained, at: Checkpoint, path: Path
+) -> None:
+    """Write the manifest beside an exported checkpoint."""
+    last = at is trained.checkpoints[-1]
+    base = args.base_name or args.model.stem
+    sha256 = args.base_sha256 or (digest(args.model) if args.model.is_file() else "")
+    file = ManifestFile(
+        name=path.name,
+        role="adapter" if engine.makes == "adapter" else "weights",
+        sha256=digest(path),
+        bytes=path.stat().st_size,
+    )
+    facts = {k: v for k, v in trained.facts.items() if k != "hyperparameters"}
+    made = Manifest(
+        name=args.name if last else f"{args.name}:ckpt-step-{at.step}",
+        kind=engine.makes,
+        files=(file,),
+        base=BaseOf(name=base, sha256=sha256),
+        description=f"fine-tuned from {base} with the {args.engine} engine",
+        settings=trained.facts.get("hyperparameters", {}) | {"engine": args.engine},
+        seed=args.seed,
+        metrics={"training": facts | {"step": at.step, **at.metrics}},
+    )
+    manifest.write(made, args.out.parent)
+
+
+def export(
+    args: argparse.Namespace, engine: Engine, task: Task, trained: Trained, tell: stage.Reporter
+) -> list[dict[str, Any]]:
+    """Write the result, and with --checkpoints those before it, as GGUF; what was written."""
+    wanted = trained.checkpoints if args.checkpoints else trained.checkpoints[-1:]
+    written = []
+    for number, each in enumerate(wanted, 1):
+        last = each is trained.checkpoints[-1]
+        path = (
+            args.out if last else args.out.with_name(f"{args.out.stem}.ckpt-step-{each.step}.gguf")
         )
-        optim.param_groups[0]["lr"] = settings.rate * share
-        loss = loss_of(model.get_base_model(), batch)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        optim.step()
-        optim.zero_grad(set_to_none=True)
-        step, losses = step + 1, [*losses, loss.item()]
-        if step % REPORT_STEPS == 0 or step == len(plan):
-            print(
-                f"step {step}/{len(plan)} loss {np.mean(losses):.4f} {time.time() - started:.0f} s",
-                file=sys.stderr,
-                flush=True,
-            )
-            losses = []
-        if time.time() - saved > CHECKPOINT_SECONDS:
-            state = {
-                "step": step,
-                "adapter": get_peft_model_state_dict(model),
-                "optimizer": optim.state_dict(),
-            }
-            save(checkpoint, state)
-            saved = time.time()
-    return model
+        engine.export(task, each, path)
+        if args.name:
+            describe(args, engine, trained, each, path)
+        written.append({"step": each.step, "file": path.name, "metrics": each.metrics})
+        tell.progress(number, len(wanted), "files", "exporting")
+    return written
 
 
-def export(model: Any, work: Path, out: Path, llama_source: Path) -> None:
-    """Save the adapter as PEFT does and convert it with llama.cpp's own converter."""
-    base, adapter = work / "base", work / "adapter"
-    model.save_pretrained(adapter)
-    model.get_base_model().config.save_pretrained(base)
-    # transformers notes that the weights came from a GGUF; the converter would take that for a quantisation.
-    config = json.loads((base / "config.json").read_text())
-    config = {k: v for k, v in config.items() if k != "quantization_config"}
-    (base / "config.json").write_text(json.dumps(config | {"architectures": ["LlamaForCausalLM"]}))
-    command = [
-        sys.executable,
-        str(llama_source / "convert_lora_to_gguf.py"),
-        str(adapter),
-        "--base",
-        str(base),
-    ]
-    done = subprocess.run(
-        [*command, "--outfile", str(out), "--outtype", "f16"], capture_output=True, text=True
+def name_adapter(work: Path, last: Path) -> None:
+    """Let `WORK/adapter` be the last checkpoint, for `--start` of the next training."""
+    link, fresh = work / "adapter", work / "adapter.part"
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(last.name)
+    fresh.replace(link)
+
+
+def main(args: argparse.Namespace, tell: stage.Reporter) -> None:
+    engine = engines.get(args.engine)
+    task = task_of(args, engine, tell)
+    engine.prepare(task, tell)
+    trained = train(engine, task, tell)
+    if engine.makes == "adapter":
+        name_adapter(task.work, trained.checkpoints[-1].folder)
+    written = export(args, engine, task, trained, tell)
+    tell.result(
+        {
+            "out": str(args.out),
+            "makes": engine.makes,
+            "metrics": str(task.work / "metrics.csv"),
+            "adapter": str(trained.checkpoints[-1].folder),
+            "checkpoints": written,
+            **trained.facts,
+        }
     )
-    if done.returncode:
-        raise SystemExit(f"convert_lora_to_gguf.py failed:\n{done.stderr[-2000:]}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def arguments() -> argparse.ArgumentParser:
+    parser = stage.parser(__doc__)
+    parser.add_argument(
+        "--model", type=Path, required=True, help="base: GGUF, or Hugging Face folder"
     )
-    parser.add_argument("--model", type=Path, required=True, help="base model, GGUF")
-    parser.add_argument("--file", type=Path, required=True, help="training rows, OpenAI chat JSONL")
-    parser.add_argument("--out", type=Path, required=True, help="adapter to write, GGUF")
-    parser.add_argument("--start", type=Path, help="go on from this adapter (PEFT folder)")
+    parser.add_argument(
+        "--tokenizer", type=Path, help="GGUF that will serve, where --model is a folder"
+    )
+    parser.add_argument("--file", type=Path, help="training rows, JSONL")
+    parser.add_argument(
+        "--rows", type=Path, help="training rows as scripts/render_data.py wrote them"
+    )
+    parser.add_argument("--valid", type=Path, help="validation rows, JSONL")
+    parser.add_argument("--valid-token-rows", type=Path, help="the same, rendered")
+    parser.add_argument("--out", type=Path, required=True, help="GGUF to write")
     parser.add_argument(
         "--work", type=Path, help="folder for checkpoints (default: OUT with .work)"
     )
+    parser.add_argument("--start", type=Path, help="go on from this adapter (PEFT folder)")
     parser.add_argument(
-        "--llama-source", type=Path, required=True, help="llama.cpp source tree, for its converter"
+        "--engine", choices=engines.NAMES, default="peft", help="training engine (peft)"
     )
-    parser.add_argument("--rank", type=int, default=32, help="LoRA rank (default 32)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    parser.add_argument("--name", help="write a manifest under this name beside OUT")
     parser.add_argument(
-        "--epochs", type=float, default=3.0, help="passes over the rows (default 3)"
+        "--base-name", help="name of the base in the manifest (default: its file's)"
+    )
+    parser.add_argument("--base-sha256", default="", help="its checksum, where it is known")
+    parser.add_argument(
+        "--checkpoints", action="store_true", help="export the epochs before as well"
     )
     parser.add_argument(
-        "--rate", type=float, default=2e-3, help="peak learning rate (default 2e-3)"
+        "--llama-source", type=Path, help="llama.cpp's source tree, for its converter"
     )
-    parser.add_argument(
-        "--batch-tokens",
-        type=int,
-        default=4096,
-        help="tokens in a batch, padding included (default 4096)",
-    )
-    parser.add_argument("--seed", type=int, default=1, help="seed of adapter and order (default 1)")
-    args = parser.parse_args()
-    settings = Settings(args.rank, args.epochs, args.rate, args.batch_tokens, args.seed)
-    work = args.work or args.out.with_suffix(".work")
-    work.mkdir(parents=True, exist_ok=True)
-    base = load_base(args.model)
-    rows = read_rows(args.file, Encoder(args.model), base.config.max_position_embeddings)
-    export(train(base, rows, settings, work, args.start), work, args.out, args.llama_source)
+    add_options(parser)
+    add_hyperparameters(parser)
+    return parser
 
 
 if __name__ == "__main__":
-    main()
+    stage.run(main, arguments().parse_args())

@@ -76,7 +76,7 @@ download_sdist() {
   local into=$1 wanted found
   wanted=$(sed -n 's/.*--hash=sha256:\([0-9a-f]*\).*/\1/p' "$REQUIREMENT")
   say "llama.cpp source: git cannot deliver it; taking the same commit out of the PyPI sdist (77 MB)"
-  if ! python -m pip download --quiet --no-deps --no-binary :all: --require-hashes \
+  if ! python -m pip download --quiet --no-deps --no-binary llama-cpp-python --require-hashes \
       --dest "$into" --requirement "$REQUIREMENT" >"$into/pip.log" 2>&1; then
     tail -n 12 "$into/pip.log" >&2
     die "pip could not fetch $(sed -n '/==/s/ .*//p' "$REQUIREMENT")" \

@@ -53,3 +53,12 @@ version=$(sed -n 's/^torch==\([0-9.]*\).*/\1/p' requirements/torch.txt)
 { printf 'torch==%s+cpu' "$version"; printf ' \\\n    --hash=sha256:%s' "${TORCH_CPU_HASHES[@]}"; echo; } \
   | write torch-cpu "PyTorch's CPU builds, from wherever pip is told to find them."
 blocks "$CUDA" "$work/train.txt" | write torch-cuda "What PyPI's torch needs beside it on Linux: CUDA libraries, about 3 GB."
+
+# For images (docs/docker.md): NVIDIA's compiler and libraries at the versions that torch takes, and the SBOM's tools.
+cuda=$(sed -n 's/^cuda-toolkit==\([0-9.]*\).*/\1/p' requirements/torch-cuda.txt)
+echo "cuda-toolkit[cublas,cudart]==$cuda" | resolve - -c "$work/all.txt" \
+  | write cuda-runtime "What llama.cpp's CUDA build needs at run time, for images: docs/docker.md."
+echo "cuda-toolkit[cccl,crt,cublas,cudart,nvcc,nvvm]==$cuda" | resolve - -c "$work/all.txt" \
+  | write cuda-build "What compiles llama.cpp for CUDA inside an image build: docs/docker.md."
+printf '%s\n' cyclonedx-bom debsbom | resolve - \
+  | write sbom "What writes the list of parts (SBOM) into the images; not installed in them."

@@ -107,9 +107,8 @@ class Records:
 
     def _marked(self, field: Field, facts: list[Fact]) -> Fact:
         """Draw a value and put its marker after the title; without a title it is the last value, the rule."""
-        options = dict(
-            reversed(o.split("=")) for o in field.kind.removeprefix("marker:").split(";")
-        )
+        pairs = [option.split("=") for option in field.kind.removeprefix("marker:").split(";")]
+        options = {value: marker for marker, value in pairs}
         first, usual = facts[0], list(options)[-1]
         if first.field.kind != "title":
             return Fact(field, usual, "")

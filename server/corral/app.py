@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import version
+from importlib.metadata import version as installed_version
 
 from fastapi import FastAPI
 
@@ -12,28 +12,35 @@ from corral.gateway.auth import AuthMiddleware
 from corral.gateway.context import ContextMiddleware
 from corral.gateway.deps import Gateway
 from corral.gateway.limits import LimitMiddleware
+from corral.jobs.kinds import Kinds
+from corral.jobs.routes import JobRoutes
 from corral.metrics import Metrics
 from corral.registry.catalog import Catalog
 from corral.registry.scan import scan
+from corral.registry.store import Registry
 from corral.runtime.upstream import Runtime
 from corral.settings import Settings
+from corral.shelf import KINDS
 
 
-def create_app(settings: Settings, catalog: Catalog | None = None) -> FastAPI:
-    """The whole application. llama-server runs from the start of its lifespan to the end."""
+def create_app(settings: Settings, catalog: Catalog | None = None, kinds: Kinds = KINDS) -> FastAPI:
+    """The whole application. llama-server runs from the start of its lifespan to the end; workers
+    are no part of it (`corral.server` starts them)."""
     metrics = Metrics()
     catalog = catalog if catalog is not None else scan(settings)
-    runtime = Runtime(settings, catalog, metrics.upstream_restarts.inc)
-    gateway = Gateway(settings, catalog, runtime, metrics, asyncio.Event())
+    version = Registry(settings).version
+    runtime = Runtime(settings, catalog, metrics.upstream_restarts.inc, version)
+    gateway = Gateway(settings, runtime, metrics, asyncio.Event())
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with runtime.running():
             yield
 
-    app = FastAPI(title="Corral", version=version("corral"), lifespan=lifespan)
+    app = FastAPI(title="Corral", version=installed_version("corral"), lifespan=lifespan)
     app.state.gateway = gateway
-    for router in (routes.build_router(), models.router, health.router):
+    jobs = JobRoutes(settings, kinds, gateway.stopping).router()
+    for router in (routes.build_router(), models.router, health.router, jobs):
         app.include_router(router)
     handlers.install(app)
     # The last added is the outermost.

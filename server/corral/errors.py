@@ -4,6 +4,7 @@
     ├── SettingsError           500  a setting is unknown, malformed or unsafe (start-up only)
     ├── StartupError            500  a thing that serving needs is missing (start-up only)
     ├── ToolError               500  a program that Corral runs failed
+    ├── StoreError              500  the store or the database cannot be read or written
     ├── GateError               500  an artifact fell short of a quality bar; exit code 3
     ├── DiskFullError           507  not enough free space for what was asked
     ├── BadRequest              400  the request is malformed or asks for the impossible
@@ -80,6 +81,12 @@ class ToolError(CorralError):
     """A program that Corral runs (compiler, llama.cpp tool, trainer) failed."""
 
     default_code = "tool_failed"
+
+
+class StoreError(CorralError):
+    """The store or the database cannot be used: read-only, locked, not ours, or of a newer Corral."""
+
+    default_code = "store_unusable"
 
 
 class GateError(CorralError):

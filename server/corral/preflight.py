@@ -58,9 +58,10 @@ def _safe_address(settings: Settings) -> None:
     if settings.is_loopback or settings.has_keys:
         return
     raise SettingsError(
-        f"host {settings.host} would let other machines in, and no API key is set. Make one and "
-        "start again:  export CORRAL_API_KEYS=$(openssl rand -hex 24)   (or set `api_keys_file`); "
-        "or listen on 127.0.0.1 only",
+        f"host {settings.published or settings.host} would let other machines in, and no API key is "
+        "set. Make one and start again:  export CORRAL_API_KEYS=$(openssl rand -hex 24)   (or set "
+        "`api_keys_file`); or listen on 127.0.0.1 only (in a container: publish the port there and "
+        "say so with CORRAL_PUBLISHED=127.0.0.1:8000)",
         param="host",
     )
 
@@ -116,8 +117,12 @@ def _data_dir(settings: Settings) -> None:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StartupError(f"data directory {settings.data_dir} cannot be made: {error}") from error
-    if not os.access(settings.data_dir, os.W_OK):
+    if not os.access(settings.data_dir, os.W_OK | os.X_OK):
+        user, owner = os.getuid(), settings.data_dir.stat().st_uid
+        instead = f", or run it with `--user {owner}`" if owner else ""
         raise StartupError(
-            f"data directory {settings.data_dir} is not writable; set CORRAL_DATA to one that is",
+            f"data directory {settings.data_dir} is not writable for user {user}; it belongs to user "
+            f"{owner}. Give it away with `sudo chown -R {user} FOLDER` (for a container: the folder "
+            f"on the host{instead}), or set CORRAL_DATA to another",
             param="data_dir",
         )

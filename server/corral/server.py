@@ -1,7 +1,8 @@
 """Run the application under uvicorn, and end it in order.
 
 On SIGTERM or Ctrl-C no new connection is taken; what runs has half of `stop_timeout` to finish and
-gets an error event then; llama-server is ended after that. A second Ctrl-C ends everything at once.
+gets an error event then; llama-server is ended after that. Workers give their jobs back meanwhile. A second
+Ctrl-C ends everything at once.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from corral import log
 from corral.app import create_app
 from corral.gateway.deps import Gateway
 from corral.gateway.protocol import HeaderTimeoutProtocol
+from corral.jobs.child import WorkerChildren
 from corral.registry.catalog import Catalog
 from corral.settings import Settings
 
@@ -59,6 +61,7 @@ class Server(uvicorn.Server):
         self._gateway: Gateway = app.state.gateway
         self._listener = listener
         self._announcement: asyncio.Task[None] | None = None
+        self._workers = WorkerChildren.of(self._gateway.settings)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -74,18 +77,21 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and tell on stderr when the first request can be served."""
         await super().startup(sockets)
+        self._workers.start()
         self._announcement = asyncio.create_task(self._announce())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop taking requests, break off what has not finished in time, end llama-server."""
+        """Stop taking requests, break off what has not finished in time, end workers and llama-server."""
         if self._announcement is not None:
             self._announcement.cancel()
         grace = self._gateway.settings.stop_timeout / 2
         last_call = asyncio.get_running_loop().call_later(grace, self._gateway.stopping.set)
+        workers = asyncio.create_task(asyncio.to_thread(self._workers.stop))
         try:
             await super().shutdown(sockets)
         finally:
             last_call.cancel()
+            await workers
 
     async def _announce(self) -> None:
         told = ""
@@ -101,7 +107,8 @@ class Server(uvicorn.Server):
 
 def _banner(gateway: Gateway, listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    here = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    url = "http://" + (gateway.settings.published or here)
     names = gateway.catalog.names()
     model = gateway.settings.default_model
     example = model if model in names or not names else names[0]

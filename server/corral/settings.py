@@ -8,8 +8,10 @@ test keeps the two in step. A name that is not a setting is an error with the ne
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,6 +35,7 @@ NOT_SETTINGS = {"CORRAL_CONFIG"}
 # What commands take from the environment and llama-server must not see.
 SECRETS = ("FOLIO_PASSWORD", "TEACHER_API_KEY")
 SETTINGS_FILE = "corral.toml"
+SQLITE = "sqlite:///"
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
@@ -112,11 +115,13 @@ class Settings(BaseModel):
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    published: str | None = None
     allowed_hosts: NameList = ()
     api_keys: SecretList = ()
     api_keys_file: Path | None = None
 
     data_dir: Path = Field(default_factory=_default_data_dir)
+    database_url: SecretStr | None = None
     models_dirs: PathList = ()
     bundled_models_dir: Path = Field(default_factory=_default_bundled_dir)
     llama_bin_dir: Path = Field(default_factory=_default_bin_dir)
@@ -144,6 +149,9 @@ class Settings(BaseModel):
     stop_timeout: Seconds = 8
     keep_alive: Seconds = 75
 
+    role: Literal["all", "gateway", "worker"] = "all"
+    worker_count: int = Field(1, ge=0, le=16)
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     llama_log_max_bytes: int = Field(10 * 1024 * 1024, ge=4096)
 
@@ -156,9 +164,18 @@ class Settings(BaseModel):
             return tuple(_absolute(path) for path in value)
         return _absolute(value) if value is not None else None
 
+    @field_validator("published")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        if value is None or re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^\s:/\[\]]+):[0-9]{1,5}", value):
+            return value
+        raise ValueError("must look like `127.0.0.1:8000` or `[::1]:8000`")
+
     @property
     def is_loopback(self) -> bool:
         """Only programs on this machine can reach the server."""
+        if self.published is not None:
+            return is_loopback_name(self.published.rpartition(":")[0].strip("[]"))
         return is_loopback_name(self.host)
 
     @property
@@ -170,6 +187,20 @@ class Settings(BaseModel):
     def logs_dir(self) -> Path:
         """Where llama-server's own output goes."""
         return self.data_dir / "logs"
+
+    @property
+    def database(self) -> str:
+        """SQLAlchemy's address of the database; it may hold a password."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return SQLITE + str(self.data_dir / "corral.db")
+
+    @property
+    def database_file(self) -> Path | None:
+        """The file of an SQLite database; None when a server keeps it."""
+        if not self.database.startswith(SQLITE):
+            return None
+        return Path(self.database.removeprefix(SQLITE).partition("?")[0])
 
     def redacted(self) -> dict[str, Any]:
         """The settings in force, JSON-ready, with every secret shown as `**********`."""
@@ -214,11 +245,108 @@ def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **extra}
 
 
+def stage_environment(settings: Settings, extra: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a stage of a job: ours with the settings in force, without keys that are
+    none of its business (HF_TOKEN stays) and without LLAMA_ARG_…, which would override its flags."""
+    hidden = (
+        "LLAMA_ARG_",
+        "LLAMA_API_KEY",
+        "LLAMA_SERVER_",
+        "OPENAI_",
+        "CORRAL_API_KEYS",
+        "CORRAL_DATABASE_URL",
+        *SECRETS,
+    )
+    kept = {**os.environ, **as_environment(settings)}
+    return {name: v for name, v in kept.items() if not name.startswith(hidden)} | dict(extra)
+
+
+def corral_environment(settings: Settings) -> dict[str, str]:
+    """The environment for another `corral` of this one's: ours with the settings in force, those of
+    flags and of --config included, the database's address too."""
+    return {**os.environ, **as_environment(settings)}
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """What was set, as CORRAL_… variables. Without API keys, which only the gateway needs, and
+    without tables for single models, which variables cannot hold."""
+    found = {}
+    for name in settings.model_fields_set - {"models", "api_keys", "api_keys_file"}:
+        value = getattr(settings, name)
+        if value is not None:
+            found[_variable(name)] = _as_text(value)
+    return found
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if isinstance(value, dict):
+        return ",".join(f"{name}={target}" for name, target in value.items())
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
 def secret(variable: str) -> str:
     """A secret that a command takes from the environment, one of SECRETS; empty when it is not set."""
     if variable not in SECRETS:
         raise ValueError(f"{variable} is not in SECRETS")
     return os.environ.get(variable, "")
+
+
+def app_folders() -> dict[str, str]:
+    """The variables that say where desktop apps keep their files (`registry.apps`)."""
+    return {name: _first_set(name) for name in ("LOCALAPPDATA", "XDG_DATA_HOME")}
+
+
+@dataclass(frozen=True)
+class HubAccess:
+    """Where models are fetched from, who asks, and the download cache that llama.cpp shares with
+    huggingface_hub. The token comes from HF_TOKEN or its file only, never from a flag."""
+
+    endpoint: str
+    cache: Path
+    token: SecretStr
+    offline: bool
+
+    def environment(self) -> dict[str, str]:
+        """What llama.cpp's downloader needs to know of it, by the names it reads first."""
+        token = self.token.get_secret_value()
+        return {"MODEL_ENDPOINT": self.endpoint, "LLAMA_CACHE": str(self.cache)} | (
+            {"HF_TOKEN": token} if token else {}
+        )
+
+
+def hub_access() -> HubAccess:
+    """The hub as the environment names it: the variables of llama.cpp before those of huggingface_hub."""
+    endpoint = _first_set("MODEL_ENDPOINT", "HF_ENDPOINT") or "https://huggingface.co"
+    home = Path(_first_set("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    home = _absolute(Path(_first_set("HF_HOME") or home))
+    cache = _first_set("LLAMA_CACHE", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")
+    offline = _first_set("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE").lower() in (
+        "1",
+        "on",
+        "yes",
+        "true",
+    )
+    return HubAccess(
+        endpoint.rstrip("/"),
+        _absolute(Path(cache)) if cache else home / "hub",
+        SecretStr(_hub_token(home)),
+        offline,
+    )
+
+
+def _first_set(*variables: str) -> str:
+    return next((os.environ[name] for name in variables if os.environ.get(name)), "")
+
+
+def _hub_token(home: Path) -> str:
+    given = _first_set("HF_TOKEN").strip()
+    path = _absolute(Path(_first_set("HF_TOKEN_PATH") or home / "token"))
+    try:
+        return given or path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _variable(field: str) -> str:

@@ -38,6 +38,7 @@ async def call(
     path: str,
     body: bytes | Iterable[bytes] = b"",
     headers: dict[str, str] | None = None,
+    query: str = "",
 ) -> Answer:
     """One request. A body that is not bytes is sent in chunks, without a length, until it ends."""
     answer = Answer()
@@ -52,7 +53,7 @@ async def call(
         "method": method,
         "path": path,
         "raw_path": path.encode(),
-        "query_string": b"",
+        "query_string": query.encode(),
         "root_path": "",
         "scheme": "http",
         "server": ("127.0.0.1", 8000),

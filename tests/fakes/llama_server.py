@@ -1,10 +1,13 @@
 """A stand-in for llama-server in router mode: a real process, the standard library only.
 
 Speaks as much of the router as Corral uses, and fails on request. Process faults are flags; faults
-of one request are fields of its body, under `fake`: tokens, delay (s between tokens), drop_at (die
+of one request are fields of its body, under `fake`: tokens, delay (s between tokens), until (a file:
+tokens come until it exists, instead of a number of them), drop_at (die
 in mid-stream like an instance: the router's raw text, no end), cut_at (drop the connection), silent
 (never answer), status and error (an error answer), kill (SIGKILL to itself), text (the content).
 Each loaded section is a child process that ends when its stdin closes, as the real instances do.
+A reload, an unload, and the limit of instances work as in the router; a stream whose instance ends
+is cut. Answers name the file that has answered (`file`) and the section's adapters (`adapters`).
 """
 
 import argparse
@@ -16,7 +19,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -33,26 +38,84 @@ class Router(ThreadingHTTPServer):
         super().__init__((flags.host, flags.port), Handler)
         self.flags = flags
         self.key = os.environ["LLAMA_API_KEY"]
-        presets = configparser.ConfigParser(delimiters=("=",), interpolation=None)
-        text = Path(flags.models_preset).read_text(encoding="utf-8")
-        presets.read_string(text.replace("version = 1", "", 1))
-        self.sections = {name: dict(presets[name]) for name in presets.sections()}
+        self.sections = self.read_presets()
         self.instances: dict[str, subprocess.Popen[bytes]] = {}
+        self.loaded_at: dict[str, float] = {}
+        self.busy: Counter[str] = Counter()
         self.failed: set[str] = set()
+        self.lock = threading.RLock()
         self.ready_at = time.monotonic() + flags.slow_start
         self.requests = 0
         for name, options in self.sections.items():
             if options.get("load-on-startup") == "true":
                 self.load(name)
 
-    def load(self, name: str) -> None:
-        if name in self.flags.fail_load:
-            self.failed.add(name)
-        elif name not in self.instances:
+    def read_presets(self) -> dict[str, dict[str, str]]:
+        presets = configparser.ConfigParser(delimiters=("=",), interpolation=None)
+        text = Path(self.flags.models_preset).read_text(encoding="utf-8")
+        presets.read_string(text.replace("version = 1", "", 1))
+        return {name: dict(presets[name]) for name in presets.sections()}
+
+    def reload(self) -> None:
+        with self.lock:
+            sections = self.read_presets()
+            for name in [n for n in self.instances if sections.get(n) != self.sections[n]]:
+                self.unload(name)
+            self.failed.clear()
+            self.sections = sections
+            log(f"listed {' '.join(sorted(sections))}")
+
+    def load(self, name: str) -> bool:
+        """False when there is no room."""
+        with self.lock:
+            if name in self.instances:
+                return True
+            files = self.files(name)
+            bad = any(part in file for part in self.flags.fail_file for file in files)
+            if name in self.flags.fail_load or bad or not all(map(os.path.exists, files)):
+                self.failed.add(name)
+                log(f"failed {name}")
+                return True
+            if not self.make_room():
+                return False
             self.instances[name] = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+            self.loaded_at[name] = time.monotonic() + self.flags.slow_load
+            log(f"loaded {name}")
+            return True
+
+    def take(self, name: str) -> bool:
+        """Load for a request, which then counts; False when there is no room."""
+        with self.lock:
+            if name in self.sections and not self.load(name):
+                return False
+            self.busy[name] += 1
+            return True
+
+    def make_room(self) -> bool:
+        idle = [name for name in self.instances if not self.busy[name]]
+        while len(self.instances) >= self.flags.models_max and idle:
+            self.unload(idle.pop(0))
+        return bool(len(self.instances) < self.flags.models_max)
+
+    def unload(self, name: str) -> None:
+        with self.lock:
+            instance = self.instances.pop(name)
+            instance.communicate()
+            log(f"unloaded {name}")
+
+    def files(self, name: str) -> list[str]:
+        options = self.sections[name]
+        return [options["model"], *filter(None, options.get("lora", "").split(","))]
 
     def describe(self, name: str) -> dict[str, Any]:
-        status: dict[str, Any] = {"value": "loaded" if name in self.instances else "unloaded"}
+        status: dict[str, Any] = {"value": "unloaded"}
+        instance = self.instances.get(name)
+        if instance is not None and instance.poll() is not None:
+            del self.instances[name]
+            self.failed.add(name)
+        elif instance is not None:
+            loading = time.monotonic() < self.loaded_at[name]
+            status["value"] = "loading" if loading else "loaded"
         if name in self.failed:
             status |= {"failed": True, "exit_code": 1}
         return {"id": name, "status": status}
@@ -68,8 +131,11 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/health":
             ready = time.monotonic() >= self.server.ready_at
             self.answer(200 if ready else 503, {"status": "ok"})
-        elif self.allowed() and self.path == "/models":
-            self.answer(200, {"data": [self.server.describe(n) for n in self.server.sections]})
+        elif self.allowed() and self.path.startswith("/models"):
+            with self.server.lock:
+                if self.path.endswith("?reload=1"):
+                    self.server.reload()
+                self.answer(200, {"data": [self.server.describe(n) for n in self.server.sections]})
 
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -80,13 +146,30 @@ class Handler(BaseHTTPRequestHandler):
         if name not in self.server.sections:
             self.fail(400, f"model '{name}' not found", "invalid_request_error")
         elif self.path == "/models/load":
-            self.server.load(name)
+            if name in self.server.instances:
+                self.fail(400, "model is already running", "invalid_request_error")
+            elif self.server.load(name):
+                self.answer(200, {"success": True})
+            else:
+                self.fail(500, "model limit reached, try again later", "server_error")
+        elif self.path == "/models/unload":
+            self.server.unload(name)
             self.answer(200, {"success": True})
         else:
             self.infer(name, body)
 
     def infer(self, name: str, body: dict[str, Any]) -> None:
-        self.server.load(name)
+        while not self.server.take(name):
+            time.sleep(0.01)
+        try:
+            self.respond(name, body)
+        finally:
+            self.server.busy[name] -= 1
+
+    def respond(self, name: str, body: dict[str, Any]) -> None:
+        if name in self.server.failed:
+            self.fail(500, f"model name={name} failed to load", "server_error")
+            return
         self.server.requests += 1
         if self.server.flags.crash_after and self.server.requests >= self.server.flags.crash_after:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -109,7 +192,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def whole(self, name: str, body: dict[str, Any], fake: dict[str, Any]) -> dict[str, Any]:
         message = {"role": "assistant", "content": fake.get("text", "hello")}
-        return {"choices": [{"message": message}], "model": name, "received": body}
+        answered = self.answered(name, body)
+        return {"choices": [{"message": message}], "model": name, "received": body, **answered}
+
+    def answered(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        base, *adapters = [Path(file).stem for file in self.server.files(name)]
+        scales = {entry["id"]: entry["scale"] for entry in body.get("lora", [])}
+        # As llama-server does: an adapter that the request leaves out applies.
+        applied = [a for index, a in enumerate(adapters) if scales.get(index, 1.0)]
+        return {"file": "+".join(applied) or base, "adapters": adapters}
 
     def stream(self, name: str, body: dict[str, Any], fake: dict[str, Any]) -> None:
         self.send_response(200)
@@ -118,13 +209,18 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         log("stream begins")
         try:
-            self.events(name, fake)
+            self.events(name, body, fake)
         except OSError:
             log("client gone")
 
-    def events(self, name: str, fake: dict[str, Any]) -> None:
-        for index in range(fake.get("tokens", 3)):
-            if index == fake.get("drop_at"):
+    def events(self, name: str, body: dict[str, Any], fake: dict[str, Any]) -> None:
+        answered = self.answered(name, body)
+        instance = self.server.instances.get(name)
+        for index in count():
+            ended = index >= fake.get("tokens", 3)
+            if os.path.exists(fake["until"]) if "until" in fake else ended:
+                break
+            if index == fake.get("drop_at") or self.server.instances.get(name) is not instance:
                 self.chunk(b'data: {"half' + DIED.encode())
                 self.chunk(b"")
                 return
@@ -132,7 +228,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return
             delta = {"delta": {"content": fake.get("text", f"t{index}")}}
-            event = json.dumps({"choices": [delta], "model": name}, separators=(",", ":"))
+            content = {"choices": [delta], "model": name, **answered}
+            event = json.dumps(content, separators=(",", ":"))
             self.chunk(f"data: {event}\n\n".encode())
             time.sleep(fake.get("delay", 0))
         if "error_event" in fake:
@@ -187,7 +284,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--slow-start", type=float, default=0)
     parser.add_argument("--crash-after", type=int, default=0)
     parser.add_argument("--exit-at-start", type=int)
+    parser.add_argument("--models-max", type=int, default=4)
     parser.add_argument("--fail-load", action="append", default=[])
+    parser.add_argument("--fail-file", action="append", default=[], help="part of a file's path")
+    parser.add_argument("--slow-load", type=float, default=0)
     parser.add_argument("--ignore-sigterm", action="store_true")
     return parser.parse_known_args()[0]
 

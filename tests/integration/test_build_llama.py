@@ -56,6 +56,15 @@ def test_another_flag_or_compiler_builds_again(clone: Clone, change: dict[str, s
     assert len(clone.calls("--build")) == 2
 
 
+def test_cuda_for_other_machines_names_the_architectures(clone: Clone) -> None:
+    clone.fake("nvcc", "echo release 13.0,")
+    clone.run(BACKEND="cuda", NATIVE="OFF")
+    (portable,) = clone.calls("-S ")
+    assert "-DCMAKE_CUDA_ARCHITECTURES=75-virtual;80-real;86-real;89-real;90;120a-real" in portable
+    clone.run(BACKEND="cuda", NATIVE="OFF", CUDA_ARCHITECTURES="90")
+    assert "-DCMAKE_CUDA_ARCHITECTURES=90 " in clone.calls("-S ")[-1] + " "
+
+
 def test_a_lost_program_is_built_again(clone: Clone) -> None:
     clone.run(BACKEND="cpu")
     (clone.current / "bin" / "llama-quantize").unlink()

@@ -15,6 +15,8 @@ def folder(tmp_path: Path) -> Path:
     shutil.copy(ROOT / "Makefile", tmp_path)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "serve.sh", tmp_path / "scripts")
     return tmp_path
 
 
@@ -59,7 +61,7 @@ def test_a_python_without_venv(folder: Path) -> None:
 def test_a_runtime_that_there_is_not(folder: Path) -> None:
     done = make(folder, "serve", "RUNTIME=abacus")
     assert done.returncode != 0
-    assert "RUNTIME='abacus' cannot be served; allowed: native" in done.stderr
+    assert "RUNTIME='abacus' cannot be served; allowed: native, docker" in done.stderr
 
 
 def test_a_finished_setup_is_not_done_again(folder: Path) -> None:

@@ -14,7 +14,11 @@ def tree(root: type[CorralError]) -> Iterator[type[CorralError]]:
         yield from tree(child)
 
 
-@pytest.mark.parametrize("kind", list(tree(CorralError)), ids=lambda kind: kind.__name__)
+# Other modules may add classes of their own below these; which of them are imported here is chance.
+OWN = [kind for kind in tree(CorralError) if kind.__module__ == errors.__name__]
+
+
+@pytest.mark.parametrize("kind", OWN, ids=lambda kind: kind.__name__)
 def test_every_error_has_a_row_a_status_and_a_code(kind: type[CorralError]) -> None:
     assert errors.__doc__ is not None
     rows = [line.split() for line in errors.__doc__.splitlines()]

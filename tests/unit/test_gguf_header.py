@@ -2,6 +2,7 @@
 
 import os
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from corral.errors import InvalidModel
 from corral.registry.gguf_header import read_header
 from tests.fakes.gguf_file import gguf, metadata, text, write_adapter, write_model
+from tests.fakes.gguf_mutants import mutants
+from tests.fakes.gguf_ordeal import ordeal
 
 HEAD = b"GGUF" + struct.pack("<I", 3)
 
@@ -88,6 +91,17 @@ def test_a_hostile_header_is_refused_with_the_reason(
         read_header(path)
 
 
+def test_a_type_newer_than_the_gguf_package_is_measured(tmp_path: Path) -> None:
+    # Q2_0: 128 weights are two blocks of 18 bytes.
+    head = HEAD + struct.pack("<QQ", 1, 0) + text("t") + struct.pack("<IQIQ", 1, 128, 42, 0)
+    path = tmp_path / "m.gguf"
+    path.write_bytes(head.ljust(-(-len(head) // 32) * 32, b"\0") + bytes(36))
+    assert read_header(path, details=True).tensors[0].bytes == 36
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InvalidModel, match="the last 1 bytes of the weights are missing"):
+        read_header(path)
+
+
 def test_a_missing_or_unreadable_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(InvalidModel, match="is missing"):
         read_header(tmp_path / "none.gguf")
@@ -95,19 +109,13 @@ def test_a_missing_or_unreadable_file_is_told(tmp_path: Path) -> None:
         read_header(tmp_path)
 
 
-def test_mutated_headers_never_do_worse_than_refuse(tmp_path: Path) -> None:
-    """Several hundred single-byte changes; the long fuzz is a tier of its own."""
-    whole = bytearray(gguf())
-    path = tmp_path / "m.gguf"
-    for position in range(0, len(whole) - 32, 3):
-        for value in (0x00, 0xFF):
-            changed = whole.copy()
-            changed[position] = value
-            path.write_bytes(changed)
-            try:
-                read_header(path)
-            except InvalidModel:
-                continue
+def test_damaged_headers_are_read_or_refused_quickly_in_little_memory(tmp_path: Path) -> None:
+    """The short form of tests/long/test_gguf_fuzz.py."""
+    outcomes = ordeal(mutants(seed=1, count=300), tmp_path / "m.gguf")
+    assert outcomes.total() == 300
+    assert set(outcomes) == {"read", "refused"}
+    assert outcomes["refused"] > 150
+    assert outcomes["read"] > 30
 
 
 @pytest.mark.parametrize(
@@ -122,4 +130,20 @@ def test_a_sparse_giant_is_judged_without_reading_it(
     path.write_bytes(HEAD + struct.pack("<QQ", 0, 2) + text("k") + array)
     os.truncate(path, 1 << 40)
     with pytest.raises(InvalidModel, match=message):
+        read_header(path)
+
+
+def test_a_long_name_floods_no_message_and_costs_no_time(tmp_path: Path) -> None:
+    """Once the name of an array was put together with every string in it."""
+    name = "k" * 65_535
+    strings = struct.pack("<IIQ", 9, 8, 200_000) + bytes(8 * 200_000)
+    path = tmp_path / "m.gguf"
+    path.write_bytes(HEAD + struct.pack("<QQ", 0, 2) + text(name) + strings + text(name))
+    began = time.process_time()
+    with pytest.raises(InvalidModel) as refused:
+        read_header(path)
+    assert time.process_time() - began < 1
+    assert len(refused.value.message) < 1000
+    path.write_bytes(HEAD + struct.pack("<QQ", 0, 1) + text(name + "k"))
+    with pytest.raises(InvalidModel, match="name of metadata 0 is 65536, at most 65535 is allowed"):
         read_header(path)

@@ -1,5 +1,6 @@
 """Everything that must stop `corral serve`, each with a message that says what to do."""
 
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,37 @@ def test_other_machines_need_a_key(tmp_path: Path, host: str) -> None:
     with pytest.raises(SettingsError, match=r"no API key is set.*openssl rand"):
         check(settings(tmp_path, host=host))
     check(settings(tmp_path, host=host, api_keys=["k"]))
+
+
+def test_where_a_container_is_published_decides(tmp_path: Path) -> None:
+    inside = "0.0.0.0"
+    check(settings(tmp_path, host=inside, published="127.0.0.1:9000"))
+    check(settings(tmp_path, host=inside, published="[::1]:9000"))
+    for published in ("0.0.0.0:9000", "192.0.2.7:80", "[::]:9000"):
+        with pytest.raises(SettingsError, match=re.escape(f"host {published} would let")):
+            check(settings(tmp_path, host=inside, published=published))
+        check(settings(tmp_path, host=inside, published=published, api_keys=["k"]))
+
+
+def test_a_published_address_that_lies_about_a_loopback_host_is_open(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no API key is set"):
+        check(settings(tmp_path, host="127.0.0.1", published="0.0.0.0:8000"))
+
+
+@pytest.mark.parametrize("published", ["127.0.0.1", ":8000", "::1:8000", "http://127.0.0.1:8000"])
+def test_a_published_address_has_a_host_and_a_port(tmp_path: Path, published: str) -> None:
+    with pytest.raises(ValueError, match="must look like"):
+        settings(tmp_path, published=published)
+
+
+def test_a_data_directory_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a container whose volume is a folder of somebody else's."""
+    given = settings(tmp_path)
+    monkeypatch.setattr("corral.preflight.os.access", lambda path, mode: path != given.data_dir)
+    with pytest.raises(
+        StartupError, match=r"is not writable for user \d+; it belongs to user \d+\."
+    ):
+        check(given)
 
 
 def test_llama_server_must_be_built(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """llama-server's command line and presets, to the letter."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from corral.registry.catalog import Catalog, Model
 from corral.runtime.command import Endpoint, router_argv, router_environment
-from corral.runtime.presets import Layout, lay_out
+from corral.runtime.presets import Layout, ini, lay_out, succeed
 from corral.settings import Settings
 
 
@@ -97,6 +98,48 @@ def test_a_new_set_of_adapters_is_a_new_section() -> None:
     placed = lay_out(CATALOG, settings, {"tiny": 7}).placements
     assert placed["tiny-a"].section == "tiny@7"
     assert placed["plain"].section == "plain@1"
+
+
+def after(catalog: Catalog, before: Layout, used: dict[str, int]) -> dict[str, str]:
+    """Where each model of a changed catalogue answers."""
+    settings = Settings.model_validate({"preload": ["tiny-a", "unknown"]})
+    placed = succeed(before.sections, catalog, settings, used).placements
+    return {name: place.section for name, place in placed.items()}
+
+
+def test_an_unchanged_catalogue_keeps_every_section() -> None:
+    described = {n: replace(m, description="other") for n, m in CATALOG.models.items()}
+    placed = after(Catalog(described), layout(), {"tiny": 1, "plain": 1, "tiny-embed": 1})
+    assert set(placed.values()) == {"tiny@1", "plain@1", "tiny-embed@1"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        CATALOG.hidden("tiny-b"),
+        Catalog({**CATALOG.models, "tiny-c": model("tiny-c", "adapter", base="tiny")}),
+        Catalog({**CATALOG.models, "tiny-b": replace(CATALOG.models["tiny-b"], modified=1)}),
+        Catalog({**CATALOG.models, "tiny-b": replace(CATALOG.models["tiny-b"], sha256="1")}),
+        Catalog({**CATALOG.models, "tiny": replace(CATALOG.models["tiny"], size=1)}),
+    ],
+    ids=["removed", "added", "adapter written again", "other content", "base written again"],
+)
+def test_what_changes_a_section_makes_a_new_one_of_that_base_alone(changed: Catalog) -> None:
+    placed = after(changed, layout(), {"tiny": 4, "plain": 1, "tiny-embed": 1})
+    family = {section for name, section in placed.items() if name in ("tiny", "tiny-a", "tiny-b")}
+    assert family == {"tiny@5"}, "the generation after the last one used"
+    assert (placed["plain"], placed["tiny-embed"]) == ("plain@1", "tiny-embed@1")
+
+
+def test_a_base_that_comes_back_gets_a_generation_of_its_own() -> None:
+    gone = lay_out(CATALOG.hidden("plain"), Settings.model_validate({"preload": []}))
+    assert after(CATALOG, gone, {"tiny": 1, "plain": 1, "tiny-embed": 1})["plain"] == "plain@2"
+
+
+def test_only_the_named_sections_are_loaded_at_start() -> None:
+    """A router ends an instance whose preset has changed, `load-on-startup` included."""
+    assert ini(layout().sections, ["plain@1"]).count("load-on-startup") == 1
+    assert "load-on-startup" not in ini(layout().sections, [])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from corral.cli import data, doctor, models, serve
+from corral.cli import data, doctor, jobs, models, serve, worker
 from corral.errors import CorralError
 
 app = typer.Typer(
@@ -22,8 +22,10 @@ app = typer.Typer(
 
 app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
+app.command("worker")(worker.worker)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
+app.add_typer(jobs.app, name="jobs")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`corral models …`: what there is to serve."""
+"""`corral models …`: what there is to serve. Each further verb has a file of its own."""
 
 import json
 from pathlib import Path
@@ -7,9 +7,30 @@ from typing import Annotated, Any
 import typer
 
 from corral import settings as settings_module
+from corral.cli import (
+    models_convert,
+    models_export,
+    models_fit,
+    models_measure,
+    models_pull,
+    models_quantize,
+    models_registry,
+)
 from corral.registry.catalog import Catalog, Model
 
-app = typer.Typer(help="Models and adapters: list, show.", no_args_is_help=True)
+app = typer.Typer(help="Models and adapters at rest.", no_args_is_help=True)
+app.command("add")(models_registry.add)
+app.command("rm")(models_registry.remove)
+app.command("verify")(models_registry.verify)
+app.command("gc")(models_registry.collect)
+app.command("alias")(models_registry.alias)
+app.command("convert")(models_convert.convert)
+app.command("export")(models_export.export)
+app.command("fit")(models_fit.fit)
+app.command("measure")(models_measure.measure)
+app.command("pull")(models_pull.pull)
+app.command("quantize")(models_quantize.quantize)
+app.command("search")(models_pull.search)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DataDir = Annotated[Path | None, typer.Option(help="Data directory.")]
@@ -30,22 +51,28 @@ def list_models(as_json: AsJson = False, data_dir: DataDir = None, config: Confi
 def show(
     name: str, as_json: AsJson = False, data_dir: DataDir = None, config: Config = None
 ) -> None:
-    """Show one model by name or alias."""
+    """Show one model by name or alias: what is served, and what is recorded of it."""
     model = _catalog(data_dir, config).find(name)
-    fields = _fields(model)
+    settings = settings_module.load({"data_dir": data_dir}, config)
+    fields = {**_fields(model), **models_registry.history(settings, model)}
     if as_json:
         print(json.dumps(fields, indent=2))
         return
-    for key, value in fields.items():
-        if value not in (None, "", {}):
-            print(f"{key:16} {value}")
+    recorded = fields.pop("manifest", {})
+    more = {f"manifest.{key}": recorded[key] for key in recorded if key not in fields}
+    for key, value in {**fields, **more, "manifest.source": recorded.get("source")}.items():
+        if value not in (None, "", {}, []):
+            shown = value if isinstance(value, str | int) else json.dumps(value)
+            print(f"{key:18} {shown}")
 
 
 def _catalog(data_dir: Path | None, config: Path | None) -> Catalog:
     # The reader of GGUF headers imports numpy by way of gguf: not for `corral --help`.
+    from corral.registry import failures
     from corral.registry.scan import scan
 
-    return scan(settings_module.load({"data_dir": data_dir}, config))
+    settings = settings_module.load({"data_dir": data_dir}, config)
+    return failures.marked(scan(settings), settings)
 
 
 def _fields(model: Model) -> dict[str, Any]:

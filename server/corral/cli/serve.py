@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from corral import settings as settings_module
+from corral.errors import SettingsError
 from corral.settings import Settings
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on. Default 127.0.0.1.")]
@@ -42,6 +43,12 @@ def _serve(settings: Settings) -> None:
     from corral import preflight
     from corral.registry.scan import scan
 
+    if settings.role == "worker":
+        raise SettingsError(
+            "setting `role` is `worker`: this machine runs jobs only. Start `corral worker`, or set "
+            "CORRAL_ROLE to `all` or `gateway`",
+            param="role",
+        )
     catalog = scan(settings)
     preflight.check(settings, catalog)
     with preflight.bind(settings) as listener:

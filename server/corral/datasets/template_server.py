@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -25,6 +26,9 @@ from corral.errors import InvalidData, InvalidModel, ToolError
 
 _START_SECONDS = 120
 _THREADS = 4
+_SOCKET = "llama.sock"
+# Bytes of a Unix socket's path: 107 on Linux, 103 on macOS.
+_LONGEST_SOCKET = 103
 
 
 class Request(NamedTuple):
@@ -61,6 +65,15 @@ def command(server: Path, model: Path, listen: Path) -> list[str]:
     ]
 
 
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder in which a socket's path is short enough for the system, whatever TMPDIR says."""
+    prefix = "corral-template-"
+    random = 8
+    longest = _LONGEST_SOCKET - len(f"/{prefix}/{_SOCKET}") - random
+    place = None if len(os.fsencode(tempfile.gettempdir())) <= longest else "/tmp"
+    return tempfile.TemporaryDirectory(prefix=prefix, dir=place)
+
+
 class TemplateServer:
     """Renders through POST /apply-template. Start with `with`; `render` may be called by any thread."""
 
@@ -69,8 +82,8 @@ class TemplateServer:
             raise InvalidModel(f"{model} is no file; give a GGUF file", param="model")
         if not server.is_file():
             raise ToolError(f"{server} is missing; build llama.cpp with make build")
-        self._folder = tempfile.TemporaryDirectory(prefix="corral-template-")
-        self._socket = Path(self._folder.name) / "llama.sock"
+        self._folder = _folder()
+        self._socket = Path(self._folder.name) / _SOCKET
         self._log = Path(self._folder.name) / "llama.log"
         self._command = command(server, model, self._socket)
         self._process: subprocess.Popen[bytes] | None = None

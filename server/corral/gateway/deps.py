@@ -17,13 +17,17 @@ class Gateway:
     """The parts that `create_app` has put together. `stopping` is set when streams must end."""
 
     settings: Settings
-    catalog: Catalog
     runtime: Runtime
     metrics: Metrics
     stopping: asyncio.Event
 
+    @property
+    def catalog(self) -> Catalog:
+        """What is served now. Take it once per request: it may be another after any await."""
+        return self.runtime.serving.catalog
 
-def _gateway(request: Request) -> Gateway:
+
+async def _gateway(request: Request) -> Gateway:
     gateway: Gateway = request.app.state.gateway
     return gateway
 

@@ -43,5 +43,8 @@ async def _http(request: Request, error: Exception) -> Response:
 async def _validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        said = f"the body is not valid JSON: {first['ctx']['error']}"
+        return _answer(request, BadRequest(said, code="invalid_json"))
     param = ".".join(str(part) for part in first["loc"][1:])
     return _answer(request, BadRequest(f"`{param}`: {first['msg']}", param=param or None))

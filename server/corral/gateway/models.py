@@ -25,8 +25,8 @@ async def list_models(gateway: InGateway) -> Response:
 @router.get("/models/{name:path}", include_in_schema=False)
 async def retrieve_model(name: str, gateway: InGateway) -> Response:
     """One model by name, alias, or either with `openai/` before it."""
-    model = gateway.catalog.find(name)
-    return JSONAnswer(_entry(name, model, gateway.catalog))
+    catalog = gateway.catalog
+    return JSONAnswer(_entry(name, catalog.find(name), catalog))
 
 
 def _entry(name: str, model: Model, catalog: Catalog) -> dict[str, Any]:

@@ -39,13 +39,18 @@ class Exchange:
 
 
 class Relay(Response):
-    """An ASGI response that is the whole exchange with llama-server."""
+    """An ASGI response that is the whole exchange with llama-server.
+
+    Holds its section from the moment it is made, so that a changed set of adapters cannot end the
+    instance before the answer is complete.
+    """
 
     def __init__(self, runtime: Runtime, stopping: asyncio.Event, exchange: Exchange) -> None:
         self._runtime = runtime
         self._stopping = stopping
         self._exchange = exchange
         self.background = None
+        runtime.board.hold(exchange.section)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run until the answer is complete, the client has gone, or Corral stops."""
@@ -65,6 +70,7 @@ class Relay(Response):
         finally:
             for task in (answer, gone, stopping):
                 task.cancel()
+            self._runtime.board.release(self._exchange.section)
 
     async def _answer(self, send: Send, context: RequestContext) -> None:
         response = await self._runtime.post(self._exchange.path, self._exchange.body)

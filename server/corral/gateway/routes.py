@@ -134,18 +134,19 @@ def _handler(passed: Passed) -> Callable[[Request, InGateway], Awaitable[Respons
         body = bodies.parse(await request.body())
         default = gateway.settings.default_model if passed.model_optional else None
         asked = bodies.asked_model(body, default)
-        model = gateway.catalog.find(asked)
+        serving, model = await gateway.runtime.board.take(asked)
+        # No await from here on: the relay holds the section that `serving` names.
         RequestContext.of(request.scope).model = model.name
-        _check_kind(passed, model, asked, gateway.catalog)
+        _check_kind(passed, model, asked, serving.catalog)
         as_sent = dict(body)
         reconcile(body)
         if passed.generates:
-            bodies.with_defaults(body, gateway.runtime.defaults(model))
+            bodies.with_defaults(body, serving.defaults(model))
         shape = None
         if passed.dialect == "responses":
             limit = bodies.length_limit(body)
             shape = ResponsesShape(as_sent, asked, int(time.time()), limit)
-        placement = gateway.runtime.placement(model)
+        placement = serving.placement(model)
         exchange = Exchange(
             path=passed.upstream,
             body=bodies.for_upstream(body, placement),

@@ -1,12 +1,12 @@
 """The catalogue: every model and adapter there is, by name, and what is wrong with the rest.
 
-For now two sources: the bundled `models/models.toml`, and GGUF files dropped into the folders that
-are scanned. A bad file becomes a `Problem`; it never takes another model down. Scanning reads
-headers only. A catalogue is immutable: scan again to see changes.
+Three sources, in this order: the bundled `models/models.toml`, the registry, and GGUF files dropped
+into the folders that are scanned. A bad file becomes a `Problem`; it never takes another model
+down. Scanning reads headers only. A catalogue is immutable: scan again to see changes.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -20,6 +20,9 @@ Default = int | float | str | bool
 # Names become section names and file names of llama-server's presets, so they are kept tame: a
 # colon there is read as a quantisation tag, a slash as a folder.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z")
+# An adapter is no section: it is named by a number there, and its own name may hold colons
+# (`ft:corral-tiny:local:suffix:id`).
+ADAPTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}\Z")
 SHARD = re.compile(r"(?P<stem>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})\Z")
 PROVIDER_PREFIX = "openai/"
 
@@ -34,7 +37,11 @@ class Model:
     source: str
     created: int = 0
     size: int = 0
+    # Nanoseconds; with path and size it tells a replaced file from the one before.
+    modified: int = 0
     base: str | None = None
+    base_sha256: str | None = None
+    mmproj: Path | None = None
     description: str = ""
     sha256: str | None = None
     architecture: str = ""
@@ -43,6 +50,13 @@ class Model:
     threads: int | None = None
     has_chat_template: bool = False
     defaults: Mapping[str, Default] = field(default_factory=dict)
+
+    def same_file(self, other: "Model") -> bool:
+        """Whether both are the same, unchanged file."""
+        return self._file() == other._file()
+
+    def _file(self) -> tuple[object, ...]:
+        return (self.path, self.size, self.modified, self.sha256)
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,28 @@ class Catalog:
                 return model
         raise ModelNotFound(self._unknown(name), param="model")
 
+    def without(self, name: str, message: str) -> "Catalog":
+        """This catalogue with the model `name`, and the adapters over it, as problems instead."""
+        gone = [m for m in self.models.values() if name in (m.name, m.base)]
+        problems = [Problem(model.name, model.path, message) for model in gone]
+        return self.hidden(name).with_problems(problems)
+
+    def hidden(self, name: str) -> "Catalog":
+        """This catalogue without the model `name` and the adapters over it."""
+        kept = {m.name: m for m in self.models.values() if name not in (m.name, m.base)}
+        return replace(self, models=kept)
+
+    def with_problems(self, problems: Iterable[Problem]) -> "Catalog":
+        """This catalogue with more problems."""
+        return replace(self, problems=(*self.problems, *problems))
+
+    def with_family(self, base: str, source: "Catalog") -> "Catalog":
+        """This catalogue with the model `base` and the adapters over it as they are in `source`,
+        where there may be none."""
+        family = {m.name: m for m in source.models.values() if base in (m.name, m.base)}
+        models = {**self.hidden(base).models, **family}
+        return replace(self, models=dict(sorted(models.items())))
+
     def names(self) -> list[str]:
         """Every name that `find` knows, aliases with a working target included."""
         return [*self.models, *(a for a, target in self.aliases.items() if target in self.models)]
@@ -97,6 +133,11 @@ def tame(stem: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:200] or "model"
 
 
+def allowed_name(name: str, kind: str) -> bool:
+    """Whether a model of this kind may have this name."""
+    return bool((ADAPTER_NAME if kind == "adapter" else NAME).match(name))
+
+
 class Collector:
     """Gathers models and problems from several sources; the first to use a name keeps it."""
 
@@ -110,7 +151,7 @@ class Collector:
         if other is not None:
             message = f"{model.path} has the name of {other.path}; rename the file"
             self.problems.append(Problem(model.name, model.path, message))
-        elif not NAME.match(model.name):
+        elif not allowed_name(model.name, model.kind):
             message = f"`{model.name}` is no model name: letters, digits, `.`, `_`, `-`, up to 200"
             self.problems.append(Problem(model.name, model.path, message))
         elif any(character in str(model.path) for character in ";#,\n\r"):
@@ -128,17 +169,30 @@ class Collector:
         """The finished catalogue, without adapters whose base is missing."""
         for model in [model for model in self.models.values() if model.kind == "adapter"]:
             base = self.models.get(model.base or "")
-            if base is not None and base.kind == "base":
+            message = _why_not(model, base)
+            if message is None and base is not None:
                 context = base.context_length
                 self.models[model.name] = replace(model, context_length=context)
             else:
                 del self.models[model.name]
-                message = f"adapter `{model.name}` needs the base model `{model.base}`, not there"
-                self.problems.append(Problem(model.name, model.path, message))
+                self.problems.append(Problem(model.name, model.path, str(message)))
         return Catalog(dict(sorted(self.models.items())), tuple(self.problems), dict(aliases))
 
 
-def shards(paths: Iterable[Path]) -> tuple[list[Path], list[tuple[Path, str]]]:
+def _why_not(adapter: Model, base: Model | None) -> str | None:
+    """Why this adapter cannot be served over this base; None when it can."""
+    if base is None or base.kind != "base":
+        return f"adapter `{adapter.name}` needs the base model `{adapter.base}`, not there"
+    if adapter.base_sha256 and base.sha256 and adapter.base_sha256 != base.sha256:
+        return (
+            f"adapter `{adapter.name}` was made for other weights of `{base.name}` (sha256 "
+            f"{adapter.base_sha256[:12]}…, here {base.sha256[:12]}…); make it again, or bring "
+            "those weights back"
+        )
+    return None
+
+
+def shards(paths: Collection[Path]) -> tuple[list[Path], list[tuple[Path, str]]]:
     """Of `paths`, those that name a model (the first shard stands for all), and the incomplete."""
     found = {path.name for path in paths}
     whole, incomplete = [], []

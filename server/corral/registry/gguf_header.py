@@ -2,14 +2,16 @@
 
 Covers: magic, version, counts, strings and arrays against the file's size and fixed limits, and
 that the file is long enough for every tensor it declares. Reads at most `MAX_HEADER` bytes and
-allocates no more than it has read. Does not cover: the weights themselves (a flipped bit in a
+allocates no more than it has read. `details` also keeps every tensor's shape and the short numeric
+arrays (up to `MAX_LISTED` of each). Does not cover: the weights themselves (a flipped bit in a
 tensor passes; `corral models verify` compares checksums for that).
 """
 
+import math
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol
 
 from corral.errors import InvalidModel
 
@@ -19,12 +21,18 @@ MAX_KEYS = 65_536
 MAX_TENSORS = 1_048_576
 MAX_DIMS = 4
 MAX_STRING = 16 * 1024 * 1024
+MAX_NAME = 65_535  # of keys, by the format; and of tensors, where llama.cpp takes 64
+MAX_SHOWN = 500  # characters of a file's own words in a message
 MAX_ARRAY = 64 * 1024 * 1024
 MAX_HEADER = 256 * 1024 * 1024
 # Strings in arrays, over the whole file: the largest vocabularies with their merges hold about one
 # million, and each costs a read.
 MAX_STRINGS = 4 * 1024 * 1024
 DEFAULT_ALIGNMENT = 32
+# With `details`: tensors listed, and numbers of arrays kept in all. The largest models have a few
+# thousand tensors, and one number for each layer.
+MAX_LISTED = 65_536
+MAX_KEPT_ARRAY = 1_024
 
 # Value types of the GGUF format: number -> struct code. 8 is a string, 9 an array.
 SCALARS = {
@@ -41,13 +49,43 @@ SCALARS = {
     12: "d",
 }
 STRING, ARRAY = 8, 9
+# Tensor types of the pinned llama.cpp that the gguf package does not know yet: number -> name,
+# weights in a block, bytes of a block.
+NEWER_TYPES = {42: ("Q2_0", 64, 18)}
+LENGTH = struct.Struct("<Q")
 
-Scalar = int | float | bool | str
+Number = int | float | bool
+Scalar = Number | str
+
+
+class Source(Protocol):
+    """What a header can be read from: an open file, or a remote one."""
+
+    def read(self, count: int, /) -> bytes: ...
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor: llama.cpp's name, extents (fastest first), ggml type number, bytes in the file."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: int
+    bytes: int
+
+    @property
+    def elements(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a GGUF says about itself. Arrays are skipped; only their lengths are kept."""
+    """What a GGUF says about itself. Of arrays only the lengths are kept, unless `details`.
+
+    `data_start` is where the weights begin; all before it is the header.
+    """
 
     version: int
     metadata: dict[str, Scalar]
@@ -55,6 +93,9 @@ class Header:
     tensor_count: int
     size: int
     tensor_types: dict[int, int] = field(default_factory=dict)
+    data_start: int = 0
+    arrays: dict[str, tuple[Number, ...]] = field(default_factory=dict)
+    tensors: tuple[Tensor, ...] = ()
 
     @property
     def architecture(self) -> str:
@@ -76,15 +117,16 @@ class Header:
 class _Reader:
     """A cursor that refuses to read past the file or past `MAX_HEADER`."""
 
-    def __init__(self, file: BinaryIO, path: Path, size: int) -> None:
-        self._file, self._path, self.size, self.at = file, path, size, 0
-        self.strings = 0
+    def __init__(self, file: Source, name: str, size: int, *, details: bool = False) -> None:
+        self._file, self.name, self.size, self.at = file, name, size, 0
+        self.details, self.strings, self.kept = details, 0, 0
 
     def fail(self, what: str) -> InvalidModel:
+        what = what if len(what) <= MAX_SHOWN else f"{what[:MAX_SHOWN]}…"
         return InvalidModel(
-            f"model file {self._path} is corrupt or truncated: {what} (at byte {self.at} of "
+            f"model file {self.name} is corrupt or truncated: {what} (at byte {self.at} of "
             f"{self.size}); fetch or convert it again",
-            param=str(self._path),
+            param=self.name,
         )
 
     def take(self, count: int, what: str) -> bytes:
@@ -117,77 +159,107 @@ class _Reader:
             raise self.fail(f"{what} is {value}, at most {limit} is allowed")
         return value
 
-    def string(self, what: str) -> str:
-        length = self.integer("Q", f"length of {what}", MAX_STRING)
+    def string(self, what: str, limit: int = MAX_STRING) -> str:
+        length = self.integer("Q", f"length of {what}", limit)
         return self.take(length, what).decode("utf-8", errors="replace")
 
+    def skip_strings(self, count: int, what: str) -> None:
+        """Pass over strings, checked like others, in one loop: a vocabulary has a million."""
+        read, seek, unpack = self._file.read, self._file.seek, LENGTH.unpack
+        end = min(self.size, MAX_HEADER)
+        for _ in range(count):
+            length = unpack(head)[0] if len(head := read(8)) == 8 else end
+            if length > MAX_STRING or self.at + 8 + length > end:
+                raise self.fail(f"{what} would end after {end} bytes, where the header must end")
+            seek(length, 1)
+            self.at += 8 + length
 
-def read_header(path: Path) -> Header:
+
+def read_header(path: Path, *, details: bool = False) -> Header:
     """Read and check the header of `path`; raise InvalidModel saying what is wrong and where."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            return _parse(_Reader(file, path, size), path)
+            return parse_header(file, size, str(path), details=details)
     except FileNotFoundError as error:
         raise InvalidModel(f"model file {path} is missing", param=str(path)) from error
     except OSError as error:
         raise InvalidModel(f"model file {path} cannot be read: {error}", param=str(path)) from error
 
 
-def _parse(reader: _Reader, path: Path) -> Header:
+def parse_header(file: Source, size: int, name: str, *, details: bool = False) -> Header:
+    """The header at the start of `file`, whose whole length is `size`; `name` is for messages."""
+    reader = _Reader(file, name, size, details=details)
     if reader.size == 0:
         raise reader.fail("it is empty")
     magic = reader.take(4, "the magic")
     if magic != MAGIC:
         raise InvalidModel(
-            f"model file {path} is no GGUF: it begins with {magic!r}, not {MAGIC!r}; convert it "
+            f"model file {name} is no GGUF: it begins with {magic!r}, not {MAGIC!r}; convert it "
             "first (`corral models convert`)",
-            param=str(path),
+            param=name,
         )
     version = int(reader.number("I", "the version"))
     if version not in VERSIONS:
         raise InvalidModel(
-            f"model file {path} has GGUF version {version}; this llama.cpp reads {VERSIONS}",
-            param=str(path),
+            f"model file {name} has GGUF version {version}; this llama.cpp reads {VERSIONS}",
+            param=name,
         )
     tensors = reader.integer("Q", "the tensor count", MAX_TENSORS)
     keys = reader.integer("Q", "the metadata count", MAX_KEYS)
-    metadata, lengths = _metadata(reader, keys)
-    types = _tensors(reader, tensors, _alignment(reader, metadata))
-    return Header(version, metadata, lengths, tensors, reader.size, types)
+    metadata, lengths, arrays = _metadata(reader, keys)
+    alignment = _alignment(reader, metadata)
+    types, listed = _tensors(reader, tensors, alignment)
+    start = _padded(reader.at, alignment)
+    return Header(version, metadata, lengths, tensors, reader.size, types, start, arrays, listed)
 
 
-def _metadata(reader: _Reader, count: int) -> tuple[dict[str, Scalar], dict[str, int]]:
+Metadata = tuple[dict[str, Scalar], dict[str, int], dict[str, tuple[Number, ...]]]
+
+
+def _metadata(reader: _Reader, count: int) -> Metadata:
+    """Scalars and strings, the lengths of all arrays, and the arrays that are kept."""
     values: dict[str, Scalar] = {}
     lengths: dict[str, int] = {}
+    arrays: dict[str, tuple[Number, ...]] = {}
     for index in range(count):
-        key = reader.string(f"the name of metadata {index}")
+        key = reader.string(f"the name of metadata {index}", MAX_NAME)
         kind = int(reader.number("I", f"the type of `{key}`"))
         if kind == STRING:
             values[key] = reader.string(f"`{key}`")
         elif kind == ARRAY:
-            lengths[key] = _skip_array(reader, key)
+            lengths[key], kept = _array(reader, key)
+            if kept is not None:
+                arrays[key] = kept
         elif kind in SCALARS:
             values[key] = reader.number(SCALARS[kind], f"`{key}`")
         else:
             raise reader.fail(f"`{key}` has the unknown type {kind}")
-    return values, lengths
+    return values, lengths, arrays
 
 
-def _skip_array(reader: _Reader, key: str) -> int:
+def _array(reader: _Reader, key: str) -> tuple[int, tuple[Number, ...] | None]:
+    """Its length; and its numbers where details are wanted and they are few, else None."""
     kind = int(reader.number("I", f"the element type of `{key}`"))
     length = reader.integer("Q", f"the length of `{key}`", MAX_ARRAY)
     if kind == STRING:
         reader.strings += length
         if reader.strings > MAX_STRINGS:
             raise reader.fail(f"its arrays hold over {MAX_STRINGS} strings")
-        for _ in range(length):
-            reader.skip(reader.integer("Q", f"a string in `{key}`", MAX_STRING), f"`{key}`")
+        reader.skip_strings(length, f"a string in `{key}`")
     elif kind in SCALARS:
-        reader.skip(length * struct.calcsize("<" + SCALARS[kind]), f"`{key}`")
+        size = length * struct.calcsize("<" + SCALARS[kind])
+        if reader.details and length <= MAX_KEPT_ARRAY and reader.kept + length <= MAX_LISTED:
+            reader.kept += length
+            return length, struct.unpack(f"<{length}{SCALARS[kind]}", reader.take(size, f"`{key}`"))
+        reader.skip(size, f"`{key}`")
     else:
         raise reader.fail(f"`{key}` is an array of the unknown type {kind}")
-    return length
+    return length, None
+
+
+def _padded(offset: int, alignment: int) -> int:
+    return -(-offset // alignment) * alignment
 
 
 def _alignment(reader: _Reader, metadata: dict[str, Scalar]) -> int:
@@ -197,35 +269,52 @@ def _alignment(reader: _Reader, metadata: dict[str, Scalar]) -> int:
     return value
 
 
-def _tensors(reader: _Reader, count: int, alignment: int) -> dict[int, int]:
-    """Check that every tensor lies inside the file; return how many there are of each type."""
-    ends: list[int] = []
+def _tensors(
+    reader: _Reader, count: int, alignment: int
+) -> tuple[dict[int, int], tuple[Tensor, ...]]:
+    """Check that every tensor lies inside the file; how many of each type, and with details all."""
+    if reader.details and count > MAX_LISTED:
+        raise reader.fail(f"it has {count} tensors, at most {MAX_LISTED} can be listed")
+    end = 0
     types: dict[int, int] = {}
+    listed: list[Tensor] = []
     for index in range(count):
-        name = reader.string(f"the name of tensor {index}")
+        name = reader.string(f"the name of tensor {index}", MAX_NAME)
         dims = reader.integer("I", f"the dimensions of `{name}`", MAX_DIMS)
         shape = [reader.integer("Q", f"the shape of `{name}`", 1 << 48) for _ in range(dims)]
         kind = int(reader.number("I", f"the type of `{name}`"))
         offset = reader.integer("Q", f"the offset of `{name}`", 1 << 62)
-        ends.append(offset + _tensor_bytes(reader, name, shape, kind))
+        size = _tensor_bytes(reader, name, shape, kind)
+        end = max(end, offset + size)
         types[kind] = types.get(kind, 0) + 1
-    data_start = -(-reader.at // alignment) * alignment
-    if ends and data_start + max(ends) > reader.size:
-        missing = data_start + max(ends) - reader.size
+        if reader.details:
+            listed.append(Tensor(name, tuple(shape), kind, size))
+    missing = _padded(reader.at, alignment) + end - reader.size
+    if count and missing > 0:
         raise reader.fail(f"the last {missing} bytes of the weights are missing")
-    return types
+    return types, tuple(listed)
 
 
 def _tensor_bytes(reader: _Reader, name: str, shape: list[int], kind: int) -> int:
-    # gguf imports numpy (0.15 s): only when a file is really read, not for `corral --help`.
-    from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
-
-    try:
-        block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
-    except (ValueError, KeyError):
-        raise reader.fail(f"tensor `{name}` has the unknown type {kind}") from None
+    block, size = _block(kind)
+    if not block:
+        raise reader.fail(f"tensor `{name}` has the unknown type {kind}")
     elements = 1
     for extent in shape:
         elements *= extent
     blocks: int = -(-elements // block)
     return blocks * int(size)
+
+
+def _block(kind: int) -> tuple[int, int]:
+    """Weights and bytes of one block of a tensor type; zeros for an unknown one."""
+    # gguf imports numpy (0.15 s): only when a file is really read, not for `corral --help`.
+    from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    if kind in NEWER_TYPES:
+        return NEWER_TYPES[kind][1:]
+    try:
+        weights, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
+        return int(weights), int(size)
+    except (ValueError, KeyError):
+        return 0, 0

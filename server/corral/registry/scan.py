@@ -1,46 +1,79 @@
-"""Find what there is to serve: the bundled models, and GGUF files in folders."""
+"""Find what there is to serve: the bundled models, the registry's, and GGUF files in folders."""
 
-import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from corral.errors import InvalidModel, SettingsError
+from corral.errors import InvalidModel
+from corral.registry import bundled
 from corral.registry.catalog import SHARD, Catalog, Collector, Default, Kind, Model, shards, tame
 from corral.registry.gguf_header import Header, read_header
 from corral.settings import Settings
 
-BUNDLED_LIST = "models.toml"
-BUNDLED_KEYS = {
-    "file", "description", "sha256", "defaults", "embeddings", "pooling", "base", "threads",
-}  # fmt: skip
+if TYPE_CHECKING:
+    from corral.registry.store import Artifact
+
+REGISTRY = "registry"
 
 
 def scan(settings: Settings) -> Catalog:
     """Read every source; bad files become problems of the catalogue, never an exception."""
     collector = Collector()
     _bundled(settings.bundled_models_dir, collector)
+    aliases = _registry(settings, collector)
     for folder in (settings.data_dir / "models", *settings.models_dirs):
         _folder(folder, collector)
-    return collector.catalog(settings.aliases)
+    return collector.catalog({**settings.aliases, **aliases})
 
 
 def _bundled(folder: Path, collector: Collector) -> None:
-    listing = folder / BUNDLED_LIST
-    if not listing.is_file():
-        return
-    try:
-        entries = tomllib.loads(listing.read_text(encoding="utf-8")).get("models", {})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise SettingsError(f"{listing} cannot be read: {error}") from error
-    for name, entry in entries.items():
-        unknown = set(entry) - BUNDLED_KEYS
-        if unknown or "file" not in entry:
-            raise SettingsError(f"{listing}: `{name}` needs `file` and knows no {sorted(unknown)}")
+    for name, entry in bundled.entries(folder).items():
         path = folder / entry["file"]
         try:
             collector.add(_model(name, path, "bundled", entry, read_header(path)))
         except InvalidModel as error:
             collector.fail(name, path, error)
+
+
+def _registry(settings: Settings, collector: Collector) -> dict[str, str]:
+    """Take the registry's models; its aliases. Without a database nothing of it is even imported."""
+    file = settings.database_file
+    if file is not None and not file.exists():
+        return {}
+    from corral.registry.store import Registry
+
+    registry = Registry(settings)
+    for artifact in registry.list():
+        missing = [path for path in map(artifact.path, artifact.main) if not path.is_file()]
+        if missing:
+            message = f"{missing[0]} is missing; `corral models verify {artifact.name}` says more"
+            collector.fail(artifact.name, missing[0], InvalidModel(message))
+        else:
+            collector.add(_registered(artifact))
+    return registry.aliases()
+
+
+def _registered(artifact: "Artifact") -> Model:
+    """An artifact as a model. Its header was read when it was added, and is not read again."""
+    manifest = artifact.manifest
+    projectors = manifest.of_role("mmproj")
+    base = manifest.base if manifest.kind == "adapter" else None
+    return Model(
+        name=artifact.name,
+        kind=manifest.kind,
+        path=artifact.weights,
+        source=REGISTRY,
+        created=int(manifest.created.timestamp()) if manifest.created else 0,
+        size=sum(file.bytes for file in artifact.main),
+        base=base.name if base else None,
+        base_sha256=(base.sha256 or None) if base else None,
+        description=manifest.description,
+        sha256=artifact.main[0].sha256,
+        architecture=artifact.facts.get("architecture", ""),
+        context_length=artifact.facts.get("context_length"),
+        mmproj=artifact.path(projectors[0]) if projectors else None,
+        has_chat_template=bool(artifact.facts.get("chat_template")),
+        defaults=dict(manifest.defaults),
+    )
 
 
 def _folder(folder: Path, collector: Collector) -> None:
@@ -91,6 +124,7 @@ def _model(name: str, path: Path, source: str, entry: dict[str, Any], header: He
         source=source,
         created=int(stat.st_mtime),
         size=stat.st_size,
+        modified=stat.st_mtime_ns,
         base=entry.get("base"),
         description=entry.get("description", ""),
         sha256=entry.get("sha256"),

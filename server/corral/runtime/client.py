@@ -19,6 +19,14 @@ CALL_SECONDS = 10
 HEALTH_SECONDS = 2
 
 
+# What the router says when models-max instances run and none is idle.
+NO_ROOM = "model limit reached"
+
+
+class NoRoom(UpstreamError):
+    """The router would load a section, but as many run as may, and none is idle."""
+
+
 @dataclass(frozen=True)
 class Instance:
     """One section as the router sees it. `status`: unloaded, loading, loaded, sleeping."""
@@ -72,8 +80,19 @@ class RouterClient:
         return [_instance(item) for item in body.get("data", [])]
 
     async def load(self, endpoint: Endpoint, section: str) -> None:
-        """Ask for `section` to be loaded; returns before it is ready."""
-        await self._call(endpoint, "POST", "/models/load", {"model": section})
+        """Ask for `section` to be loaded; returns before it is ready. Raises NoRoom."""
+        try:
+            await self._call(endpoint, "POST", "/models/load", {"model": section})
+        except UpstreamError as error:
+            raise (NoRoom(error.message) if NO_ROOM in error.message else error) from error
+
+    async def reload(self, endpoint: Endpoint) -> None:
+        """Let the router read its presets again; returns when it has done what follows from them.
+
+        A running section whose preset is the same runs on untouched, one whose preset is gone or
+        changed is ended within its stop timeout, a new one is listed and not loaded.
+        """
+        await self._call(endpoint, "GET", "/models?reload=1", None)
 
     async def unload(self, endpoint: Endpoint, section: str) -> None:
         """Ask for `section` to be unloaded once idle; its streams end after its stop timeout."""

@@ -5,7 +5,7 @@ start, so a set of adapters is a *section* of the preset file, called `base@N`; 
 new section with the next N, loaded beside the old one, never an edit of a running one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,10 +22,26 @@ INSTANCE_STOP_SECONDS = 1
 class Section:
     """One instance: a base model with a fixed, ordered set of adapters."""
 
-    name: str
     model: Model
+    generation: int = FIRST_GENERATION
     adapters: tuple[Model, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
+    preload: bool = False
+
+    @property
+    def name(self) -> str:
+        """`base@N`."""
+        return f"{self.model.name}@{self.generation}"
+
+    def serves_as(self, other: "Section") -> bool:
+        """Whether both would be the same to llama-server: the same files with the same options."""
+        mine, others = (self.model, *self.adapters), (other.model, *other.adapters)
+        return (
+            self.model.name == other.model.name
+            and self.options == other.options
+            and len(mine) == len(others)
+            and all(one.same_file(two) for one, two in zip(mine, others, strict=True))
+        )
 
 
 @dataclass(frozen=True)
@@ -50,15 +66,39 @@ class Layout:
     @property
     def preloaded(self) -> tuple[str, ...]:
         """The sections that llama-server loads as it starts."""
-        return tuple(s.name for s in self.sections if "load-on-startup" in s.options)
+        return tuple(section.name for section in self.sections if section.preload)
 
     def ini(self) -> str:
         """The preset file for `llama-server --models-preset`."""
-        blocks = ["version = 1\n"]
-        for section in self.sections:
-            lines = [f"{key} = {value}" for key, value in section.options.items()]
-            blocks.append("\n".join([f"[{section.name}]", *lines, ""]))
-        return "\n".join(blocks)
+        return ini(self.sections, self.preloaded)
+
+    def section_of(self, base: str) -> Section | None:
+        """The section that serves the base model of this name."""
+        return next((section for section in self.sections if section.model.name == base), None)
+
+
+def ini(sections: Iterable[Section], starting: Collection[str]) -> str:
+    """The preset file with these sections, those named in `starting` to be loaded at start."""
+    blocks = ["version = 1\n"]
+    for section in sections:
+        lines = [f"{key} = {value}" for key, value in section.options.items()]
+        if section.name in starting:
+            lines.append("load-on-startup = true")
+        blocks.append("\n".join([f"[{section.name}]", *lines, ""]))
+    return "\n".join(blocks)
+
+
+def succeed(
+    known: Collection[Section], catalog: Catalog, settings: Settings, used: Mapping[str, int]
+) -> Layout:
+    """A layout for a changed catalogue: a base whose files and options are those of a `known`
+    section keeps that section, any other gets the generation after the last `used`."""
+    generations = {}
+    for section in lay_out(catalog, settings).sections:
+        base = section.model.name
+        same = [old.generation for old in known if old.serves_as(section)]
+        generations[base] = max(same, default=used.get(base, 0) + 1)
+    return lay_out(catalog, settings, generations)
 
 
 def lay_out(
@@ -69,13 +109,15 @@ def lay_out(
     sections, placements = [], {}
     for base in (model for model in catalog.models.values() if model.kind != "adapter"):
         adapters = tuple(m for m in catalog.models.values() if m.base == base.name)
-        name = f"{base.name}@{(generations or {}).get(base.name, FIRST_GENERATION)}"
+        generation = (generations or {}).get(base.name, FIRST_GENERATION)
         first = bool(preload & {base.name, *(adapter.name for adapter in adapters)})
-        options = _options(base, adapters, settings, preload=first)
-        sections.append(Section(name, base, adapters, options))
-        placements[base.name] = Placement(name, _scales(adapters, None) if adapters else None)
+        options = _options(base, adapters, settings)
+        section = Section(base, generation, adapters, options, preload=first)
+        sections.append(section)
+        scales = _scales(adapters, None) if adapters else None
+        placements[base.name] = Placement(section.name, scales)
         for adapter in adapters:
-            placements[adapter.name] = Placement(name, _scales(adapters, adapter))
+            placements[adapter.name] = Placement(section.name, _scales(adapters, adapter))
     return Layout(tuple(sections), placements)
 
 
@@ -90,9 +132,7 @@ def _scales(adapters: tuple[Model, ...], wanted: Model | None) -> tuple[Mapping[
     )
 
 
-def _options(
-    base: Model, adapters: tuple[Model, ...], settings: Settings, *, preload: bool
-) -> dict[str, str]:
+def _options(base: Model, adapters: tuple[Model, ...], settings: Settings) -> dict[str, str]:
     own = settings.models.get(base.name, ModelSettings())
     slots = own.slots or settings.slots
     context = own.ctx_size or min(settings.ctx_size, base.context_length or settings.ctx_size)
@@ -113,11 +153,11 @@ def _options(
     if adapters:
         options["lora"] = ",".join(str(adapter.path) for adapter in adapters)
         options["lora-init-without-apply"] = "true"
+    if base.mmproj:
+        options["mmproj"] = str(base.mmproj)
     if base.kind == "embedding":
         # An input is embedded in one batch, so the batch must hold a whole context.
         options |= {"embeddings": "true", "batch-size": str(context), "ubatch-size": str(context)}
         if base.pooling:
             options["pooling"] = base.pooling
-    if preload:
-        options["load-on-startup"] = "true"
     return options

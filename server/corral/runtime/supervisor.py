@@ -18,7 +18,6 @@ from typing import Literal
 from corral.errors import NotReady, StartupError, UpstreamError
 from corral.runtime.client import RouterClient
 from corral.runtime.command import Endpoint, router_argv, router_environment
-from corral.runtime.presets import Layout
 from corral.runtime.process import RouterProcess, free_port, rotate, truncate
 from corral.settings import Settings, child_environment
 
@@ -48,12 +47,12 @@ class Supervisor:
     def __init__(
         self,
         settings: Settings,
-        layout: Layout,
+        presets_at_start: Callable[[], str],
         client: RouterClient,
         on_restart: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
-        self._layout = layout
+        self._presets_at_start = presets_at_start
         self._client = client
         self._on_restart = on_restart
         self._status = Status("stopped")
@@ -61,6 +60,7 @@ class Supervisor:
         self._ready = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._pid: int | None = None
+        self._written = ""
         self._stopping = False
 
     @property
@@ -84,7 +84,7 @@ class Supervisor:
         self._empty_cache.mkdir(exist_ok=True)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(self._run_dir)
-        self._presets.write_text(self._layout.ini(), encoding="utf-8")
+        self.write_presets(self._presets_at_start())
         self._task = asyncio.create_task(self._run(), name="llama-server supervisor")
 
     async def stop(self) -> None:
@@ -94,7 +94,19 @@ class Supervisor:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        self._presets.unlink(missing_ok=True)
+        self._presets_file.unlink(missing_ok=True)
+
+    @property
+    def presets(self) -> str:
+        """The text of the preset file."""
+        return self._written
+
+    def write_presets(self, text: str) -> None:
+        """Replace the preset file, in one step: the router may be reading it."""
+        part = self._presets_file.with_suffix(".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(self._presets_file)
+        self._written = text
 
     async def ensure_ready(self, timeout: float) -> Endpoint:
         """The endpoint of a running router; waits up to `timeout` seconds for a start or restart.
@@ -103,7 +115,9 @@ class Supervisor:
         """
         if not self._ready.is_set():
             try:
-                await asyncio.wait_for(self._ready.wait(), timeout)
+                # Not wait_for: that of Python 3.11 loses a cancellation that comes with the event.
+                async with asyncio.timeout(timeout):
+                    await self._ready.wait()
             except TimeoutError:
                 raise self._not_ready() from None
         if self._endpoint is None:
@@ -136,7 +150,7 @@ class Supervisor:
         return self._run_dir / "no-cache"
 
     @property
-    def _presets(self) -> Path:
+    def _presets_file(self) -> Path:
         return self._run_dir / f"presets-{os.getpid()}.ini"
 
     def _become(self, status: Status, endpoint: Endpoint | None = None) -> None:
@@ -187,9 +201,10 @@ class Supervisor:
         if self._status.phase != "restarting":
             self._become(Status("starting", restarts=restarts))
         rotate(self.log, self._settings.llama_log_max_bytes)
+        self.write_presets(self._presets_at_start())
         try:
             process = await RouterProcess.start(
-                router_argv(self._settings, self._presets, endpoint.port),
+                router_argv(self._settings, self._presets_file, endpoint.port),
                 child_environment(router_environment(endpoint, self._empty_cache)),
                 self.log,
             )

@@ -12,9 +12,12 @@ from dataclasses import dataclass
 import aiohttp
 
 from corral.errors import NotReady, UpstreamError
-from corral.registry.catalog import Catalog, Default, Model
+from corral.registry.catalog import Catalog
+from corral.registry.watch import Watch
+from corral.runtime.board import Board, Serving
 from corral.runtime.client import RouterClient
-from corral.runtime.presets import Layout, Placement, lay_out
+from corral.runtime.presets import lay_out
+from corral.runtime.publisher import Publisher
 from corral.runtime.supervisor import Supervisor
 from corral.settings import Settings
 
@@ -39,43 +42,43 @@ class Readiness:
 
 
 class Runtime:
-    """Every model of a catalogue, ready to be asked."""
+    """Every model there is, ready to be asked; it follows the changes that `version` and the scanned
+    folders show. `catalog` is what is served first."""
 
     def __init__(
         self,
         settings: Settings,
         catalog: Catalog,
         on_restart: Callable[[], None] = lambda: None,
+        version: Callable[[], int] = lambda: 0,
     ) -> None:
-        self.layout: Layout = lay_out(catalog, settings)
+        self.board = Board(Serving(settings, catalog, lay_out(catalog, settings)))
         self._settings = settings
-        self._catalog = catalog
         self._client = RouterClient(settings.upstream_timeout)
-        self.supervisor = Supervisor(settings, self.layout, self._client, on_restart)
+        presets = self.board.ini_at_start
+        self.supervisor = Supervisor(settings, presets, self._client, on_restart)
+        self._publisher = Publisher(
+            settings, self.board, self.supervisor, self._client, Watch(settings, version).poll
+        )
+
+    @property
+    def serving(self) -> Serving:
+        """What is served now. Take it once and keep it: it may be another after any await."""
+        return self.board.serving
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Runtime"]:
         """llama-server runs inside the block and is gone, with its instances, after it."""
         async with self._client:
             await self.supervisor.start()
+            publishing = asyncio.create_task(self._publisher.run(), name="publisher")
             try:
                 yield self
             finally:
+                publishing.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await publishing
                 await self.supervisor.stop()
-
-    def placement(self, model: Model) -> Placement:
-        """The section that serves `model`, and its adapters' scales."""
-        return self.layout.placements[model.name]
-
-    def defaults(self, model: Model) -> dict[str, Default]:
-        """The sampling defaults for `model`: its base's, then its own, settings over catalogue."""
-        chain = [model] if model.base is None else [self._catalog.models[model.base], model]
-        merged: dict[str, Default] = {}
-        for link in chain:
-            merged |= link.defaults
-            if link.name in self._settings.models:
-                merged |= self._settings.models[link.name].defaults
-        return merged
 
     async def post(self, path: str, body: bytes) -> aiohttp.ClientResponse:
         """Ask llama-server; returns when the response headers are there. The caller closes it.
@@ -115,7 +118,7 @@ class Runtime:
         if status.phase != "ready":
             detail = f": {status.detail}" if status.detail else ""
             return Readiness(False, f"llama-server is {status.phase}{detail}", states)
-        for section in self.layout.preloaded:
+        for section in self.serving.layout.preloaded:
             state = states.get(section, "unknown")
             # `unloaded` without a failure: it was evicted or has died, and the next request wakes it.
             if state == "failed":

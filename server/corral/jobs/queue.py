@@ -1,0 +1,341 @@
+"""The queue: submit, list, cancel for everyone; claim and the rest for workers.
+
+A claim gives a worker the job for `lease` seconds, and a token; each heartbeat renews the lease. A
+worker that has not been heard of for so long has lost the job: the next claim takes it, with the
+next token, and what the first one still writes is refused (LeaseLostError). A claim that never ends
+a stage counts as an attempt; after MAX_ATTEMPTS of them the job has failed. Times are the
+database's. Synchronous, safe in any number of threads and processes.
+
+    queued ──claim──► running ──► succeeded | failed | cancelled
+       ▲                 │
+       └─ give_back, retry, lease run out
+"""
+
+import builtins
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    RowMapping,
+    and_,
+    case,
+    insert,
+    or_,
+    select,
+    update,
+)
+
+from corral.database import reading, writing
+from corral.errors import Conflict, CorralError, NotFound
+from corral.jobs.clock import now
+from corral.jobs.tables import job_events, jobs
+
+Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+Level = Literal["info", "warning", "error"]
+ENDED: tuple[Status, ...] = ("succeeded", "failed", "cancelled")
+LEASE_SECONDS = 15.0
+MAX_ATTEMPTS = 3
+TEXT_MAX = 4000
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to run a job, for as long as nobody has claimed it with a higher token."""
+
+    job_id: str
+    token: int
+    kind: str
+    spec: dict[str, Any]
+    attempt: int
+
+
+class LeaseLostError(CorralError):
+    """Another worker has the job, or it has ended; this one must stop and write nothing."""
+
+    default_code = "lease_lost"
+
+
+class Queue:
+    """Jobs in one database. Cheap to make; `engine` must be up to date (`database.ready`)."""
+
+    def __init__(self, engine: Engine, lease: float = LEASE_SECONDS) -> None:
+        self._engine, self.lease = engine, lease
+
+    # ---- everyone ------------------------------------------------------------------------------
+
+    def submit(
+        self, kind: str, spec: dict[str, Any], *, owner: str = "local", attempts: int = MAX_ATTEMPTS
+    ) -> RowMapping:
+        """Put a job at the end of the line; its row. The spec must have been checked."""
+        values: dict[str, Any] = {
+            "id": f"job_{secrets.token_hex(12)}",
+            "owner": owner,
+            "kind": kind,
+            "spec": spec,
+            "status": "queued",
+            "created": now(),
+            "updated": now(),
+            "not_before": now(),
+            "attempts": 0,
+            "max_attempts": attempts,
+            "token": 0,
+            "cancel_requested": False,
+        }
+        with writing(self._engine) as connection:
+            row = connection.execute(insert(jobs).values(values).returning(jobs)).mappings().one()
+            self._note(connection, row["id"], "status", "queued")
+        return row
+
+    def get(self, job_id: str) -> RowMapping:
+        """The job's row; NotFound."""
+        with reading(self._engine) as connection:
+            return self._get(connection, job_id)
+
+    def list(
+        self,
+        limit: int,
+        after: str | None = None,
+        status: Status | None = None,
+        kind: str | None = None,
+    ) -> tuple[builtins.list[RowMapping], bool]:
+        """At most `limit` jobs, the newest first, from behind the job `after`; and whether more
+        follow."""
+        query = select(jobs).order_by(jobs.c.number.desc()).limit(limit + 1)
+        if status is not None:
+            query = query.where(jobs.c.status == status)
+        if kind is not None:
+            query = query.where(jobs.c.kind == kind)
+        with reading(self._engine) as connection:
+            if after is not None:
+                behind = self._get(connection, after, param="after")["number"]
+                query = query.where(jobs.c.number < behind)
+            rows = [*connection.execute(query).mappings()]
+        return rows[:limit], len(rows) > limit
+
+    def events(
+        self, job_id: str, limit: int, *, before: int | None = None, since: int | None = None
+    ) -> tuple[builtins.list[RowMapping], bool]:
+        """At most `limit` events and whether there are more: the newest first, below the number
+        `before`; or with `since` the oldest first, above that number."""
+        query = select(job_events).where(job_events.c.job_id == job_id).limit(limit + 1)
+        number = job_events.c.number
+        if since is not None:
+            query = query.where(number > since).order_by(number)
+        else:
+            query = query.order_by(number.desc())
+        if before is not None:
+            query = query.where(number < before)
+        with reading(self._engine) as connection:
+            self._get(connection, job_id)
+            rows = [*connection.execute(query).mappings()]
+        return rows[:limit], len(rows) > limit
+
+    def cancel(self, job_id: str) -> RowMapping:
+        """Cancel a job: at once when no worker has it, else its worker ends it within seconds. Asking
+        again changes nothing; Conflict when the job has ended otherwise."""
+        with writing(self._engine) as connection:
+            row = self._get(connection, job_id)
+            if row["status"] in ("succeeded", "failed"):
+                raise Conflict(
+                    f"job {job_id} has {row['status']} already; only a job that is queued or running "
+                    "can be cancelled",
+                    code="job_ended",
+                )
+            if row["status"] == "cancelled" or row["cancel_requested"]:
+                self._reap(connection, jobs.c.id == job_id)
+                return self._get(connection, job_id)
+            asked = update(jobs).where(jobs.c.id == job_id, jobs.c.status.not_in(ENDED))
+            connection.execute(asked.values(cancel_requested=True, updated=now()))
+            self._reap(connection, jobs.c.id == job_id)
+            row = self._get(connection, job_id)
+            if row["status"] == "running":
+                self._note(connection, job_id, "status", "cancel requested")
+            return row
+
+    # ---- workers -------------------------------------------------------------------------------
+
+    def claim(self, worker: str) -> Lease | None:
+        """The oldest job that waits, or whose worker is not heard of any more; None when there is
+        none. `worker` names who asks."""
+        if not self._waiting():
+            return None  # an idle worker takes no write lock
+        with writing(self._engine) as connection:
+            self._reap(connection)
+            row = connection.execute(self._take(worker)).mappings().one_or_none()
+            if row is None:
+                return None
+            attempt = f", attempt {row['attempts']}" if row["attempts"] > 1 else ""
+            self._note(connection, row["id"], "status", f"running{attempt}")
+            return Lease(row["id"], row["token"], row["kind"], row["spec"], row["attempts"])
+
+    def heartbeat(self, lease: Lease, progress: dict[str, Any] | None = None) -> bool:
+        """Renew the lease, store the progress if there is any; whether a cancel was requested."""
+        values: dict[str, Any] = {"lease_until": now() + self.lease}
+        if progress is not None:
+            values |= {"progress": progress, "updated": now()}
+        with writing(self._engine) as connection:
+            return bool(self._write(connection, lease, values)["cancel_requested"])
+
+    def begin_stage(self, lease: Lease, stage: str, number: int, stages: int) -> None:
+        """A stage begins: number so of so many."""
+        values = {
+            "stage": stage,
+            "stage_number": number,
+            "stages": stages,
+            "progress": None,
+            "updated": now(),
+        }
+        with writing(self._engine) as connection:
+            self._write(connection, lease, values)
+            self._note(connection, lease.job_id, "stage", f"stage {stage} ({number} of {stages})")
+
+    def end_stage(self, lease: Lease) -> None:
+        """A stage has ended well: attempts are counted anew."""
+        with writing(self._engine) as connection:
+            self._write(connection, lease, {"attempts": 1, "updated": now()})
+
+    def note(self, lease: Lease, messages: Sequence[tuple[Level, str]]) -> None:
+        """Store lines for a person, as events."""
+        with writing(self._engine) as connection:
+            self._write(connection, lease, {"updated": now()})
+            for level, text in messages:
+                self._note(connection, lease.job_id, "message", text, level)
+
+    def finish(self, lease: Lease, result: dict[str, Any]) -> None:
+        """The job has succeeded."""
+        self._end(lease, "succeeded", {"result": result}, "info", "succeeded")
+
+    def fail(self, lease: Lease, error: CorralError) -> None:
+        """The job has failed for good."""
+        message = error.message[:TEXT_MAX]
+        values = {"error": message, "error_code": error.code, "error_param": error.param}
+        self._end(lease, "failed", values, "error", message)
+
+    def cancelled(self, lease: Lease) -> None:
+        """The job was ended because somebody cancelled it."""
+        self._end(lease, "cancelled", {}, "info", "cancelled")
+
+    def retry(self, lease: Lease, error: CorralError, delay: float) -> bool:
+        """Put the job back for another attempt after `delay` seconds; False, and the job has failed,
+        when it has had all its attempts."""
+        with writing(self._engine) as connection:
+            row = self._write(connection, lease, {"updated": now()})
+            last = row["attempts"] >= row["max_attempts"]
+            if not last:
+                values = {"status": "queued", "lease_until": None, "not_before": now() + delay}
+                self._write(connection, lease, values)
+                text = f"{error.message}; trying again"[:TEXT_MAX]
+                self._note(connection, lease.job_id, "status", text, "warning")
+        if last:
+            self.fail(lease, error)
+        return not last
+
+    def give_back(self, lease: Lease) -> None:
+        """Put the job back, the attempt not counted: the worker ends, nothing is wrong."""
+        values = {"status": "queued", "lease_until": None, "attempts": jobs.c.attempts - 1}
+        with writing(self._engine) as connection:
+            self._write(connection, lease, values)
+            self._note(connection, lease.job_id, "status", "queued: its worker was stopped")
+
+    # ---- inside ----------------------------------------------------------------------------------
+
+    def _waiting(self) -> bool:
+        open_jobs = select(jobs.c.number).where(or_(_due(), _abandoned())).limit(1)
+        with reading(self._engine) as connection:
+            return connection.scalar(open_jobs) is not None
+
+    def _take(self, worker: str) -> Any:
+        oldest = (
+            select(jobs.c.number)
+            .where(or_(_due(), _abandoned()))
+            .order_by(jobs.c.number)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+            .scalar_subquery()
+        )
+        values: dict[Any, Any] = {
+            "status": "running",
+            "worker": worker,
+            "token": jobs.c.token + 1,
+            "attempts": jobs.c.attempts + 1,
+            "lease_until": now() + self.lease,
+            "started": case((jobs.c.started.is_(None), now()), else_=jobs.c.started),
+            "updated": now(),
+        }
+        return update(jobs).where(jobs.c.number == oldest).values(values).returning(jobs)
+
+    def _reap(self, connection: Connection, which: ColumnElement[bool] | None = None) -> None:
+        """End the jobs that no worker has and that nobody shall go on with: cancelled ones, and
+        those that have had all their attempts."""
+        nobody_has = or_(jobs.c.status == "queued", _abandoned())
+        asked = jobs.c.cancel_requested
+        spent = and_(_abandoned(), jobs.c.attempts >= jobs.c.max_attempts)
+        told = "its worker was lost {} times in one stage; the worker's log may say why"
+        for reaped, status, error in ((asked, "cancelled", None), (spent, "failed", told)):
+            chosen = select(jobs.c.number, jobs.c.id, jobs.c.attempts).where(nobody_has, reaped)
+            if which is not None:
+                chosen = chosen.where(which)
+            chosen = chosen.with_for_update(skip_locked=True)
+            for row in connection.execute(chosen).mappings().all():
+                text = error.format(row["attempts"]) if error else None
+                values = {
+                    "status": status,
+                    "finished": now(),
+                    "updated": now(),
+                    "lease_until": None,
+                    "token": jobs.c.token + 1,
+                    "error": text,
+                    "error_code": "worker_lost" if text else None,
+                }
+                ended = update(jobs).where(jobs.c.number == row["number"])
+                connection.execute(ended.values(values))
+                self._note(
+                    connection, row["id"], "status", text or status, "error" if text else "info"
+                )
+
+    def _end(
+        self, lease: Lease, status: Status, values: dict[str, Any], level: Level, text: str
+    ) -> None:
+        values = {**values, "status": status, "finished": now(), "updated": now()}
+        with writing(self._engine) as connection:
+            self._write(connection, lease, {**values, "lease_until": None})
+            self._note(connection, lease.job_id, "status", text, level)
+
+    def _write(self, connection: Connection, lease: Lease, values: dict[str, Any]) -> RowMapping:
+        """Change the job if it is still this lease's."""
+        held = and_(
+            jobs.c.id == lease.job_id, jobs.c.token == lease.token, jobs.c.status == "running"
+        )
+        change = update(jobs).where(held).values(values).returning(jobs)
+        row = connection.execute(change).mappings().one_or_none()
+        if row is None:
+            raise LeaseLostError(f"job {lease.job_id} is no longer this worker's")
+        return row
+
+    def _note(
+        self, connection: Connection, job_id: str, type: str, text: str, level: Level = "info"
+    ) -> None:
+        values = {"job_id": job_id, "type": type, "level": level, "text": text[:TEXT_MAX]}
+        connection.execute(insert(job_events).values({**values, "created": now()}))
+
+    def _get(self, connection: Connection, job_id: str, param: str = "job_id") -> RowMapping:
+        row = connection.execute(select(jobs).where(jobs.c.id == job_id)).mappings().one_or_none()
+        if row is None:
+            raise NotFound(
+                f"there is no job `{job_id}`; GET /corral/v1/jobs or `corral jobs ls` lists them",
+                param=param,
+            )
+        return row
+
+
+def _due() -> ColumnElement[bool]:
+    return and_(jobs.c.status == "queued", jobs.c.not_before <= now())
+
+
+def _abandoned() -> ColumnElement[bool]:
+    return and_(jobs.c.status == "running", jobs.c.lease_until < now())
