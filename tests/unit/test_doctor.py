@@ -174,6 +174,15 @@ def test_a_build_is_read_from_beside_its_programs(tmp_path: Path) -> None:
     assert facts.server_version == "version: 7"
 
 
+def test_the_gpus_are_those_that_the_build_can_use(tmp_path: Path) -> None:
+    server = tmp_path / "llama-server"
+    server.write_text("#!/bin/sh\necho '  CUDA0: NVIDIA H200 (143771 MiB, 143000 MiB free)'\n")
+    server.chmod(0o755)
+    facts = doctor.look(Settings(llama_bin_dir=tmp_path, data_dir=tmp_path, port=0))
+    if facts.system != "Darwin":
+        assert facts.gpus == ("NVIDIA H200 (CUDA0), 143771 MiB",)
+
+
 def test_a_taken_port_is_seen() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -1,7 +1,6 @@
 """`corral doctor`: is everything there that Corral needs on this machine, and what mends it."""
 
 import json
-import os
 import platform
 import shutil
 import socket
@@ -16,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from corral import machine
 from corral import settings as settings_module
 from corral.diagnosis import Facts, Finding, diagnose, possible_backends
 from corral.settings import Settings
@@ -56,15 +56,15 @@ def look(settings: Settings) -> Facts:
     """See what there is on this machine. Blocks for up to some seconds; changes nothing."""
     version, error = _probe([str(settings.llama_bin_dir / "llama-server"), "--version"])
     bindings, bindings_error = _bindings(settings)
-    total, free = _memory()
+    memory = machine.memory()
     models, broken = _models(settings)
     disk = next(p for p in (settings.data_dir, *settings.data_dir.parents) if p.is_dir())
     return Facts(
         system=platform.system(),
         tools={name: _probe(argv)[0] for name, argv in TOOLS.items()} | {"nvcc": _nvcc()},
-        gpus=_gpus(),
-        memory_total=total,
-        memory_free=free,
+        gpus=_gpus(settings),
+        memory_total=memory.total,
+        memory_free=memory.free,
         disk_path=disk,
         disk_free=shutil.disk_usage(disk).free,
         bin_dir=settings.llama_bin_dir,
@@ -110,27 +110,11 @@ def _nvcc() -> str | None:
     return None
 
 
-def _gpus() -> tuple[str, ...]:
+def _gpus(settings: Settings) -> tuple[str, ...]:
     if platform.system() == "Darwin":
         return ("Apple GPU (Metal)",)
-    try:
-        query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
-        listing = subprocess.run(
-            query, capture_output=True, text=True, timeout=SECONDS_PER_PROBE, check=True
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    return tuple(line.strip() for line in listing.splitlines() if line.strip())
-
-
-def _memory() -> tuple[int, int]:
-    """Bytes of memory in all, and not needed by others now (in all, where that is not told)."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    meminfo = Path("/proc/meminfo")
-    if not meminfo.is_file():
-        return total, total
-    lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-    return total, int(lines["MemAvailable"].split()[0]) * 1024
+    found = machine.gpus(settings.llama_bin_dir)
+    return tuple(f"{gpu.name}, {gpu.total // machine.MIB} MiB" for gpu in found)
 
 
 def _build_info(bin_dir: Path) -> dict[str, Any] | None:
