@@ -1,9 +1,11 @@
-"""JSON lines on stderr: one object per event, no prompts, no keys."""
+"""JSON lines on stderr: one object per event, no prompts, no keys; and logs kept small."""
 
 import json
 import logging
+import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {
@@ -41,3 +43,16 @@ def setup(level: str) -> None:
     # uvicorn's own lines repeat what corral.access says.
     logging.getLogger("uvicorn.access").disabled = True
     logging.getLogger("uvicorn.error").setLevel("WARNING")
+
+
+def trim(log: Path, max_bytes: int) -> None:
+    """Keep the newer half of a log that is over `max_bytes`. Its writer appends, so it goes on at
+    the new end; lines written during the copy are lost."""
+    if not log.exists() or log.stat().st_size <= max_bytes:
+        return
+    with log.open("r+b") as file:
+        file.seek(-max_bytes // 2, os.SEEK_END)
+        tail = file.read(max_bytes)
+        file.seek(0)
+        file.write(tail)
+        file.truncate()

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from corral.errors import BadRequest, CorralError, GateError, ToolError
-from corral.jobs import keeper, stage_log
+from corral.jobs import keeper, runner, stage_log
 from corral.jobs.events import Message, Progress
 from corral.jobs.kinds import Stage
 from corral.jobs.process import Kept
 from corral.jobs.runner import Interrupted, Order, Runner, StageKilledError, run_now
+from corral.log import trim
 from corral.registry.store import Registry
 from corral.settings import Settings
 from tests.fakes import jobs
@@ -115,13 +116,13 @@ def test_a_long_log_is_cut(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cuts: list[int] = []
-    trim = stage_log.trim
 
-    def trim_early(log: Path) -> None:
-        trim(log, 1000)
+    def trim_noting(log: Path, max_bytes: int) -> None:
+        trim(log, max_bytes)
         cuts.append(log.stat().st_size)
 
-    monkeypatch.setattr(stage_log, "trim", trim_early)
+    monkeypatch.setattr(stage_log, "LOG_MAX_BYTES", 1000)
+    monkeypatch.setattr(runner, "trim", trim_noting)
     stop = tmp_path / "stop"
     stage = plan(tmp_path / "job", ("flood=100000", f"touch={stop}", f"wait={tmp_path / 'go'}"))
 

@@ -1,10 +1,11 @@
-"""Log lines: one JSON object each, however odd the content."""
+"""Log lines: one JSON object each, however odd the content. Logs that are appended to stay bounded."""
 
 import json
 import logging
 import sys
+from pathlib import Path
 
-from corral.log import JSONFormatter
+from corral.log import JSONFormatter, trim
 
 
 def line(message: str, **extra: object) -> dict[str, object]:
@@ -38,3 +39,20 @@ def test_an_exception_is_a_field() -> None:
     except ValueError:
         record = logging.LogRecord("c", logging.ERROR, "f", 1, "m", (), sys.exc_info())
     assert "ValueError: why" in json.loads(JSONFormatter().format(record))["exception"]
+
+
+def test_a_log_is_cut_to_its_newer_half_while_it_is_written_to(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with path.open("ab", buffering=0) as writer:
+        writer.write(b"a" * 600 + b"b" * 600)
+        trim(path, 1200)
+        assert path.stat().st_size == 1200
+        writer.write(b"c")
+        trim(path, 1200)
+        writer.write(b"d")
+    assert path.read_bytes() == b"b" * 599 + b"cd"
+
+
+def test_a_log_that_is_not_there_is_none_to_cut(tmp_path: Path) -> None:
+    trim(tmp_path / "log", 10)
+    assert list(tmp_path.iterdir()) == []

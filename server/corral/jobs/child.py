@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from corral.errors import CorralError
-from corral.jobs import stage_log
 from corral.jobs.process import Kept
+from corral.jobs.stage_log import LOG_MAX_BYTES
+from corral.log import trim
 from corral.settings import Settings, corral_environment
 
 log = logging.getLogger("corral.worker")
@@ -68,7 +69,7 @@ class WorkerChildren:
         polls = 0
         while kept.child.poll() is None and not self._stopping.wait(POLL_SECONDS):
             polls += 1
-            stage_log.trim(self._log)
+            trim(self._log, LOG_MAX_BYTES)
         if kept.child.poll() is None:
             kept.stop(self._grace)
         else:

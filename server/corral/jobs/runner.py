@@ -33,6 +33,7 @@ from corral.jobs.events import Event, EventPipe, Message, Progress, Result
 from corral.jobs.keeper import CANNOT_START, OWNER_LOST, sweep
 from corral.jobs.kinds import Kind, Stage
 from corral.jobs.process import Kept
+from corral.log import trim
 from corral.registry.blobs import AtStep, ignore
 from corral.registry.manifest import SUFFIX
 from corral.settings import Settings, corral_environment, stage_environment
@@ -202,7 +203,7 @@ class Runner:
         try:
             while kept.child.poll() is None:
                 result = self._hear(pipe.read(POLL_SECONDS), result)
-                stage_log.trim(log)
+                trim(log, stage_log.LOG_MAX_BYTES)
                 if time.monotonic() - asked >= ASK_SECONDS:
                     asked = time.monotonic()
                     self._obey(kept)

@@ -1,7 +1,6 @@
-"""The log of one stage: what it and its tools have printed, kept small."""
+"""The log of one stage: what it and its tools have printed."""
 
 import errno
-import os
 from pathlib import Path
 
 from corral.errors import CorralError, DiskFullError, ToolError
@@ -9,19 +8,6 @@ from corral.errors import CorralError, DiskFullError, ToolError
 LOG_MAX_BYTES = 10 * 1024 * 1024
 TAIL_BYTES = 64 * 1024
 PREFIX = b"error: "
-
-
-def trim(log: Path, max_bytes: int = LOG_MAX_BYTES) -> None:
-    """Keep the newer half of a log that is over `max_bytes`. Its writer appends, so it goes on at
-    the new end; lines written during the copy are lost."""
-    if log.stat().st_size <= max_bytes:
-        return
-    with log.open("r+b") as file:
-        file.seek(-max_bytes // 2, os.SEEK_END)
-        tail = file.read(max_bytes)
-        file.seek(0)
-        file.write(tail)
-        file.truncate()
 
 
 def reason(log: Path) -> str:

@@ -75,18 +75,3 @@ def rotate(log: Path, max_bytes: int) -> None:
     """Move `log` to `log.1` when it is over `max_bytes`. Only while nothing writes to it."""
     if log.exists() and log.stat().st_size > max_bytes:
         log.replace(log.with_name(log.name + ".1"))
-
-
-def truncate(log: Path, max_bytes: int) -> None:
-    """Keep the last half of a log that is being appended to, once it is over `max_bytes`.
-
-    The writer appends, so it goes on at the new end; lines written during the copy are lost.
-    """
-    if not log.exists() or log.stat().st_size <= max_bytes:
-        return
-    with log.open("r+b") as file:
-        file.seek(-max_bytes // 2, os.SEEK_END)
-        tail = file.read()
-        file.seek(0)
-        file.write(tail)
-        file.truncate()

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Literal
 
 from corral.errors import NotReady, StartupError, UpstreamError
+from corral.log import trim
 from corral.runtime.client import RouterClient
 from corral.runtime.command import Endpoint, router_argv, router_environment
-from corral.runtime.process import RouterProcess, free_port, rotate, truncate
+from corral.runtime.process import RouterProcess, free_port, rotate
 from corral.settings import Settings, child_environment
 
 logger = logging.getLogger("corral.runtime")
@@ -224,7 +225,7 @@ class Supervisor:
                 self._become(Status("ready", restarts=restarts), endpoint)
             while not ended.done():
                 await asyncio.wait({ended}, timeout=LOG_CHECK_SECONDS)
-                truncate(self.log, self._settings.llama_log_max_bytes)
+                trim(self.log, self._settings.llama_log_max_bytes)
             return f"it ended with status {ended.result()}"
         finally:
             ended.cancel()

@@ -87,18 +87,6 @@ def test_the_reason_is_the_last_error_else_the_last_line(
     assert stage_log.reason(path) == reason
 
 
-def test_a_log_is_cut_to_its_newer_half_while_it_is_written_to(tmp_path: Path) -> None:
-    path = tmp_path / "stage.log"
-    with path.open("ab", buffering=0) as writer:
-        writer.write(b"a" * 600 + b"b" * 600)
-        stage_log.trim(path, 1200)
-        assert path.stat().st_size == 1200
-        writer.write(b"c")
-        stage_log.trim(path, 1200)
-        writer.write(b"d")
-    assert path.read_bytes() == b"b" * 599 + b"cd"
-
-
 def test_trouble_with_the_disk_is_told_with_the_place() -> None:
     full = stage_log.cannot_write(Path("x/out"), OSError(errno.ENOSPC, "No space left"))
     assert isinstance(full, DiskFullError)
