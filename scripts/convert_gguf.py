@@ -22,10 +22,11 @@ import token_check
 from corral.errors import BadRequest, Conflict, InvalidModel, ToolError
 from corral.registry import manifest as manifests
 from corral.registry.catalog import allowed_name
+from corral.registry.disk import hash_of, put_in_place
 from corral.registry.gguf_header import read_header
 from corral.registry.manifest import BaseOf, Manifest, ManifestFile
 from hf_folder import HfFolder, inspect
-from llama_tools import LlamaTools, make_room, printed, put_in_place, sha256_of
+from llama_tools import LlamaTools, make_room, printed
 from token_check import Difference
 
 SOURCE_SCRIPT = Path(__file__).with_name("llama_source.sh")
@@ -147,7 +148,7 @@ def convert(args: argparse.Namespace, found: HfFolder, reporter: stage.Reporter)
         "name": args.name,
         "kind": "adapter" if found.is_adapter else "base",
         "path": str(target),
-        "sha256": sha256_of(target),
+        "sha256": hash_of(target),
         "bytes": target.stat().st_size,
         "architecture": header.architecture,
         "texts_compared": 0
@@ -173,7 +174,7 @@ def record(
     """Write the manifest beside the file."""
     role = "adapter" if found.is_adapter else "weights"
     size = target.stat().st_size
-    file = ManifestFile(name=target.name, role=role, sha256=sha256_of(target), bytes=size)
+    file = ManifestFile(name=target.name, role=role, sha256=hash_of(target), bytes=size)
     made = Manifest(
         name=args.name,
         kind="adapter" if found.is_adapter else "base",

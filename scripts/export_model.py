@@ -21,12 +21,13 @@ import stage
 from corral.errors import BadRequest, Conflict, InvalidModel, ToolError
 from corral.registry.apps import TARGETS, check_architecture
 from corral.registry.catalog import SHARD, tame
+from corral.registry.disk import hash_of, put_in_place
 from corral.registry.fit import Shape
 from corral.registry.fit_subject import UNQUANTISED, file_type, shard_paths
 from corral.registry.gguf_header import Header, read_header
 from corral.registry.quant_types import quant_types
 from export_readme import readme
-from llama_tools import LlamaTools, make_room, put_in_place, sha256_of
+from llama_tools import LlamaTools, make_room
 from ollama_modelfile import Template, modelfile
 from task_score import read_rows
 
@@ -240,7 +241,7 @@ def main(args: argparse.Namespace, reporter: stage.Reporter) -> None:
         place(ready, target, reporter)
     if export.adapter:
         place(args.lora, export.folder / export.adapter, reporter)
-    result |= {"path": str(target), "bytes": target.stat().st_size, "sha256": sha256_of(target)}
+    result |= {"path": str(target), "bytes": target.stat().st_size, "sha256": hash_of(target)}
     if export.with_papers:
         template = write_papers(export, result["sha256"], reporter)
         result["template"] = template.name if template else None

@@ -10,7 +10,6 @@ and `data` groups and a built llama.cpp.
 """
 
 import argparse
-import hashlib
 import signal
 from dataclasses import fields
 from pathlib import Path
@@ -22,6 +21,7 @@ import engines
 import stage
 from corral.errors import BadRequest
 from corral.registry import manifest
+from corral.registry.disk import hash_of
 from corral.registry.manifest import BaseOf, Manifest, ManifestFile
 from corral.settings import load as load_settings
 from engines import Checkpoint, Engine, Task, Trained
@@ -54,7 +54,7 @@ def add_hyperparameters(parser: argparse.ArgumentParser) -> None:
         "valid_every": {"type": int, "help": "steps between validations (default: a tenth of all)"},
         "valid_rows": {"type": int, "help": "rows of a validation between epochs; at their end, all"},
         "keep_checkpoints": {"type": int, "help": "checkpoints kept, newest first"},
-        "checkpoint_seconds": {"type": float, "help": "seconds between two resume checkpoints"},
+        "checkpoint_seconds": {"type": float, "help": "seconds between two resume checkpoints (default: 5 to 60, by what one costs)"},
     }  # fmt: skip
     for name, option in given.items():
         default = getattr(known, name)
@@ -113,22 +113,17 @@ def train(engine: Engine, task: Task, tell: stage.Reporter) -> Trained:
             signal.signal(number, handler)
 
 
-def digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def describe(
     args: argparse.Namespace, engine: Engine, trained: Trained, at: Checkpoint, path: Path
 ) -> None:
     """Write the manifest beside an exported checkpoint."""
     last = at is trained.checkpoints[-1]
     base = args.base_name or args.model.stem
-    sha256 = args.base_sha256 or (digest(args.model) if args.model.is_file() else "")
+    sha256 = args.base_sha256 or (hash_of(args.model) if args.model.is_file() else "")
     file = ManifestFile(
         name=path.name,
         role="adapter" if engine.makes == "adapter" else "weights",
-        sha256=digest(path),
+        sha256=hash_of(path),
         bytes=path.stat().st_size,
     )
     facts = {k: v for k, v in trained.facts.items() if k != "hyperparameters"}

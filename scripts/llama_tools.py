@@ -6,7 +6,6 @@ goes to the stage's stdout where a worker keeps that as a log, and nowhere by ha
 
 import codecs
 import ctypes
-import hashlib
 import os
 import re
 import shlex
@@ -126,21 +125,3 @@ def make_room(folder: Path, needed: int, what: str) -> None:
             f"{needed - free:,} more or choose another place",
             param=str(folder),
         )
-
-
-def sha256_of(path: Path) -> str:
-    """The file's sha256 in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def put_in_place(part: Path, final: Path) -> None:
-    """Give a finished file its name so that it is there whole, and on the disk, or not at all."""
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(final)
-    handle = os.open(final.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -23,11 +23,12 @@ import task_score
 from corral.datasets.template_server import command as template_command
 from corral.errors import BadRequest, GateError, InvalidModel
 from corral.registry import manifest as manifests
+from corral.registry.disk import hash_of
 from corral.registry.gguf_header import read_header
 from corral.registry.manifest import Manifest
 from corral.registry.quant_types import QuantType, QuantTypes, quant_types
 from evaluation_text import evaluation_text
-from llama_tools import LlamaTools, printed, sha256_of
+from llama_tools import LlamaTools, printed
 from quality_figures import Text
 from quality_page import page
 from quant_coverage import coverage, parts
@@ -128,7 +129,7 @@ class Measurer:
         return {
             "name": subject.name,
             "type": subject.kind.name,
-            "sha256": sha256_of(files[0]),
+            "sha256": hash_of(files[0]),
             "bytes": sum(file.stat().st_size for file in files),
         }
 
@@ -236,7 +237,7 @@ def measure(
     if gate.min_score is None and "score" in first:
         gate = Gate(args.max_kld, round(first["score"] - MAX_SCORE_LOSS, 4))
     rows = [measurer.quantised(subject, first) for subject in found]
-    text = {"file": args.text.name, "sha256": sha256_of(args.text), "ctx": context(args)}
+    text = {"file": args.text.name, "sha256": hash_of(args.text), "ctx": context(args)}
     return {
         "base": first,
         "text": {**text, "chunks": args.chunks},

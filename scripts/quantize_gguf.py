@@ -21,10 +21,11 @@ import stage
 from corral.errors import BadRequest, Conflict, CorralError, DiskFullError, InvalidModel, ToolError
 from corral.registry import manifest as manifests
 from corral.registry.catalog import NAME
+from corral.registry.disk import hash_of, put_in_place
 from corral.registry.gguf_header import read_header
 from corral.registry.manifest import BaseOf, Manifest, ManifestFile
 from corral.registry.quant_types import QUANTIZE, UNQUANTISED, QuantType, quant_types
-from llama_tools import LlamaTools, make_room, printed, put_in_place, sha256_of
+from llama_tools import LlamaTools, make_room, printed
 from quant_coverage import Coverage, check_name, coverage, parts
 
 AUTO, NONE = "auto", "none"
@@ -103,7 +104,7 @@ def check_source(job: Job) -> str:
     missing = [part for part in parts(job.model) if not part.is_file()]
     if missing:
         raise InvalidModel(f"{job.model}: the shard {missing[0].name} is missing", param="model")
-    return sha256_of(job.model)
+    return hash_of(job.model)
 
 
 def check_free(path: Path, replace: bool) -> None:
@@ -163,7 +164,7 @@ def quantize(
         said = run(job, job.command(kind, imatrix, part), kind, reporter)
         found = coverage(part, kind, job.options.tensor_type)
         check_name(found, target.name)
-        digest = sha256_of(part)
+        digest = hash_of(part)
         put_in_place(part, target)
     except ToolError as error:
         raise full_or(error, job.out, needed, kind) from None
@@ -210,9 +211,7 @@ def record(
     files = [ManifestFile(name=target.name, sha256=digest, bytes=target.stat().st_size)]
     if used is not None and used.parent == job.out:
         size = used.stat().st_size
-        files.append(
-            ManifestFile(name=used.name, role="imatrix", sha256=sha256_of(used), bytes=size)
-        )
+        files.append(ManifestFile(name=used.name, role="imatrix", sha256=hash_of(used), bytes=size))
     commit = COMMIT.search(said)
     made = Manifest(
         name=target.stem,
@@ -221,7 +220,7 @@ def record(
         llama_cpp_commit=commit[1] if commit else "",
         settings={
             "quantize": {"type": kind.name, **asdict(job.options)},
-            "imatrix": {"file": used.name, "sha256": sha256_of(used)} if used else None,
+            "imatrix": {"file": used.name, "sha256": hash_of(used)} if used else None,
         },
         metrics={"quantize": found.as_json()},
         **{"source": {"made_by": "quantize"}, **job.about},

@@ -8,6 +8,8 @@ import torch
 from torch.nn import functional
 from transformers import AttentionInterface
 
+from corral.registry.disk import put_in_place
+
 # Token ids (int16, [rows, longest]) and which of them are learned (bool, same shape).
 Batch = tuple[np.ndarray, np.ndarray]
 ATTENTION = "corral_plain"
@@ -67,5 +69,6 @@ def loss_of(model: Any, batch: Batch) -> torch.Tensor:
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint so that a kill leaves either the old one or the new one."""
-    torch.save(state, path.with_suffix(".part"))
-    path.with_suffix(".part").replace(path)
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    put_in_place(part, path)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import safe_files
 from corral.errors import DiskFullError, ToolError
+from corral.registry.disk import sync_folder
 from corral.settings import clone_root
 
 CONVERTER = "convert_lora_to_gguf.py"
@@ -44,7 +45,7 @@ def to_gguf(adapter: Path, config: Path, out: Path, source: Path) -> None:
         raise ToolError(f"{CONVERTER} failed: {last}")
     with safe_files.room(out):
         part.replace(out)
-        safe_files.sync_folder(out.parent)
+        sync_folder(out.parent)
 
 
 def write_config(config: dict[str, object], architecture: str, folder: Path) -> None:

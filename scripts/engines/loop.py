@@ -16,6 +16,7 @@ from safetensors.torch import save as tensors_as_bytes
 
 import safe_files
 from corral.errors import BadRequest
+from corral.registry.disk import sync_folder
 from engines import Checkpoint, Stopped, Trained, checkpoints, objectives
 from engines.batching import Step, by_tokens, plan, rate_share, valid_every
 from engines.failures import check_finite
@@ -28,6 +29,8 @@ REFERENCE = "reference.npy"
 PARITY = "parity.json"
 PARITY_EXAMPLES = 4
 REPORT_SECONDS = 2.0
+# Between two resume checkpoints: at least so long, so many times what the last one took, at most so long.
+SAVE_SECONDS, SAVE_PAUSE, SAVE_LATEST = 5.0, 50, 60.0
 
 
 @dataclass
@@ -77,6 +80,7 @@ class Loop:
     tell: Any
     stop: Callable[[], bool]
     at: Progress = field(default_factory=Progress)
+    _save_every: float = SAVE_SECONDS
 
     def run(self) -> Trained:
         """From the last checkpoint to the end."""
@@ -116,6 +120,7 @@ class Loop:
         total, begin, every = len(steps), self.at.step, valid_every(len(steps), self.hyper)
         started, before, saved, told = time.monotonic(), self.at.seconds, time.monotonic(), 0.0
         self.model.train()
+        self._tell_progress(total, kept=begin)
         for number in range(begin, total):
             rate = self.hyper.rate * rate_share(number, total, self.hyper)  # type: ignore[operator]
             try:
@@ -132,10 +137,14 @@ class Loop:
             metrics.add(self.at.step, figures)
             if end:
                 self._keep(figures)
-            if end or time.monotonic() - saved > self.hyper.checkpoint_seconds:
+            given = self.hyper.checkpoint_seconds
+            if end or time.monotonic() - saved > (self._save_every if given is None else given):
                 self._save_resume()
                 saved = time.monotonic()
-            if self.at.step == total or time.monotonic() - told > REPORT_SECONDS:
+                self._tell_progress(total, kept=self.at.step)
+            # The longer it takes, the rarer: a day of training is a few thousand lines.
+            pause = max(REPORT_SECONDS, (time.monotonic() - started) / 500)
+            if self.at.step == total or time.monotonic() - told > pause:
                 self._report(total, figures, self.at.step - begin, self.at.seconds - before)
                 told = time.monotonic()
 
@@ -234,7 +243,10 @@ class Loop:
             "random": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
         }
+        began = time.monotonic()
         checkpoints.save(self.work, state)
+        cost = time.monotonic() - began
+        self._save_every = min(SAVE_LATEST, max(SAVE_SECONDS, SAVE_PAUSE * cost))
 
     def _resume(self) -> None:
         self.random = torch.get_rng_state()
@@ -267,7 +279,7 @@ class Loop:
         safe_files.write(part / PARITY, json.dumps(self._for_parity()).encode())
         safe_files.write(part / "metrics.json", json.dumps(figures).encode())
         part.replace(folder)
-        safe_files.sync_folder(self.work)
+        sync_folder(self.work)
         for old in _steps_kept(self.work)[: -self.hyper.keep_checkpoints]:
             shutil.rmtree(self.work / f"ckpt-step-{old}")
 
@@ -294,13 +306,20 @@ class Loop:
     # ---- what is said --------------------------------------------------------------------------
 
     def _report(self, total: int, figures: dict[str, float], done: int, seconds: float) -> None:
-        self.tell.progress(self.at.step, total, "steps", "training")
         left = (total - self.at.step) * seconds / max(done, 1)
+        self._tell_progress(total, left=left)
         said = f"Step {self.at.step}/{total}: training loss={figures['train_loss']:.4f}"
         if "valid_loss" in figures:
             said += f", validation loss={figures['valid_loss']:.4f}"
         speed = self.at.tokens / max(self.at.seconds, 1e-9)
-        self.tell.message(f"{said}, {speed:,.0f} tokens/s, {left:,.0f} s left")
+        self.tell.message(
+            f"{said}, {speed:,.0f} tokens/s, {left:,.0f} s left",
+            data={"step": self.at.step, "total_steps": total, **openai_names(figures)}
+            | {"tokens_per_second": round(speed, 1), "seconds_left": round(left, 1)},
+        )
+
+    def _tell_progress(self, total: int, **more: float) -> None:
+        self.tell.progress(self.at.step, total, "steps", "training", **more)
 
     def _facts(self, total: int) -> dict[str, Any]:
         return {
@@ -312,6 +331,12 @@ class Loop:
             "tokens_per_second": round(self.at.tokens / max(self.at.seconds, 1e-9), 1),
             "precision": "bf16" if self.bf16 else "fp32",
         }
+
+
+def openai_names(figures: dict[str, float]) -> dict[str, float]:
+    """The figures of a step under the names that OpenAI's events and checkpoints have."""
+    names = {"train_accuracy": "train_mean_token_accuracy"}
+    return {names.get(name, name): round(value, 6) for name, value in figures.items()}
 
 
 def _steps_kept(work: Path) -> list[int]:

@@ -17,7 +17,8 @@ from pathlib import Path
 from alembic import command  # noqa: F401  imported once here, not once in each child
 from gguf import constants  # noqa: F401
 
-from corral.registry.blobs import AtStep, OnBytes
+from corral.registry.blobs import AtStep
+from corral.registry.disk import OnBytes
 from corral.registry.store import Registry
 from corral.settings import Settings
 from tests.fakes.artifacts import adapter, base_model, split_model

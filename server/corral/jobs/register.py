@@ -17,7 +17,7 @@ from typing import TextIO
 from corral import settings as settings_module
 from corral.errors import CorralError
 from corral.registry import manifest as manifests
-from corral.registry.blobs import hash_of
+from corral.registry.disk import hash_of
 from corral.registry.manifest import Manifest
 from corral.registry.store import Registry
 

@@ -20,8 +20,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from corral.errors import Conflict, CorralError, DiskFullError, InvalidModel, StoreError
+from corral.registry.disk import (
+    CHUNK,
+    OnBytes,
+    hash_of,
+    ignore,
+    make_folder,
+    nearest,
+    sync_file,
+    sync_folder,
+)
 
-CHUNK = 4 * 1024 * 1024
 READ_ONLY = 0o444
 # Left free on the disk beyond what is added: logs and the database need some.
 SPARE_BYTES = 64 * 1024 * 1024
@@ -31,12 +40,6 @@ OWNER_FILE = "database-id"
 
 # Called with a step's name right after it; tests stop a process there.
 AtStep = Callable[[str], None]
-# Called with the number of bytes just hashed.
-OnBytes = Callable[[int], None]
-
-
-def ignore(_: object) -> None:
-    """The callback of those who want none."""
 
 
 class BlobStore:
@@ -77,13 +80,13 @@ class BlobStore:
 
     def free(self) -> int:
         """Bytes free on the disk of the store."""
-        return shutil.disk_usage(_nearest(self.root)).free
+        return shutil.disk_usage(nearest(self.root)).free
 
     @contextmanager
     def adding(self, database_id: str) -> Iterator[None]:
         """Held while blobs are put and their artifact is registered; many may hold it."""
         with self._told(self.blobs):
-            _make_folder(self.blobs)
+            make_folder(self.blobs)
             self._claim(database_id)
         with self._locked(fcntl.LOCK_SH):
             yield
@@ -104,12 +107,12 @@ class BlobStore:
         """Make `shelf/<folder>` with these file names, each a blob by its hash."""
         place = self.shelf / folder
         with self._told(place):
-            _make_folder(place)
+            make_folder(place)
             self._at_step("shelf folder made")
             for name, sha256 in files.items():
                 self._set_out_file(self.path(sha256), place / name)
                 self._at_step("shelf file set out")
-            _sync_folder(place)
+            sync_folder(place)
             self._at_step("shelf folder on disk")
 
     def take_in(self, folder: str) -> None:
@@ -148,7 +151,7 @@ class BlobStore:
         shared = about.st_nlink != 1 and about.st_mode & 0o222
         if not stat.S_ISREG(about.st_mode) or shared:
             return False
-        _sync_file(source)
+        sync_file(source)
         source.chmod(READ_ONLY)
         self._at_step("source on disk")
         return self._named(source, sha256)
@@ -156,7 +159,7 @@ class BlobStore:
     def _copied(self, source: Path, sha256: str, on_bytes: OnBytes) -> tuple[str, int]:
         size = source.stat().st_size
         self.check_space(size)
-        _make_folder(self.incoming)
+        make_folder(self.incoming)
         part = self.incoming / secrets.token_hex(8)
         try:
             found = self._write(source, part, on_bytes)
@@ -165,7 +168,7 @@ class BlobStore:
             self._at_step("blob written")
             if not self._has(found, source) and not self._named(part, found):
                 os.replace(part, self.path(found))
-                _sync_folder(self.path(found).parent)
+                sync_folder(self.path(found).parent)
                 self._at_step("blob named")
         finally:
             part.unlink(missing_ok=True)
@@ -188,7 +191,7 @@ class BlobStore:
     def _named(self, file: Path, sha256: str) -> bool:
         """Give `file` the blob's name by a hard link; False where that cannot be done."""
         target = self.path(sha256)
-        _make_folder(target.parent)
+        make_folder(target.parent)
         try:
             os.link(file, target)
         except FileExistsError:
@@ -197,7 +200,7 @@ class BlobStore:
             if error.errno in NO_LINK:
                 return False
             raise
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
         self._at_step("blob named")
         return True
 
@@ -210,21 +213,21 @@ class BlobStore:
             self.check_space(blob.stat().st_size)
             shutil.copyfile(blob, target)
             target.chmod(READ_ONLY)
-            _sync_file(target)
+            sync_file(target)
 
     def _claim(self, database_id: str) -> None:
         """Tie the blobs to the database that knows them."""
         file = self.blobs / OWNER_FILE
         if not file.exists():
-            _make_folder(self.incoming)
+            make_folder(self.incoming)
             part = self.incoming / secrets.token_hex(8)
             part.write_text(database_id)
             self._at_step("claim written")
-            _sync_file(part)
+            sync_file(part)
             with suppress(FileExistsError):
                 os.link(part, file)
             part.unlink()
-            _sync_folder(self.blobs)
+            sync_folder(self.blobs)
             self._at_step("store claimed")
         self._check_owner(database_id)
 
@@ -274,16 +277,6 @@ class BlobStore:
         return StoreError(f"{where} cannot be used: {error.strerror}", param=str(where))
 
 
-def hash_of(path: Path, on_bytes: OnBytes = ignore) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    sha = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            sha.update(chunk)
-            on_bytes(len(chunk))
-    return sha.hexdigest()
-
-
 def _expect(source: Path, wanted: str, found: str) -> None:
     if wanted and wanted != found:
         raise InvalidModel(
@@ -300,31 +293,6 @@ def _full(root: Path, needed: int | None, free: int) -> DiskFullError:
         "models rm NAME` make room, or set CORRAL_DATA to a larger disk",
         param=str(root),
     )
-
-
-def _nearest(path: Path) -> Path:
-    """The folder, or its nearest parent that exists."""
-    return next(folder for folder in (path, *path.parents) if folder.exists())
-
-
-def _make_folder(folder: Path) -> None:
-    """Make it and what is missing above it, on disk."""
-    if folder.is_dir():
-        return
-    _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    _sync_folder(folder.parent)
-
-
-def _sync_file(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-_sync_folder = _sync_file  # a folder is opened and flushed like a file
 
 
 def _discard(path: Path) -> None:

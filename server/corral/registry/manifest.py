@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from corral.errors import InvalidModel
+from corral.registry.disk import write_whole
 
 SUFFIX = ".manifest.json"
 ArtifactKind = Literal["base", "adapter", "embedding"]
@@ -77,9 +78,8 @@ def read(path: Path) -> Manifest:
 def write(manifest: Manifest, folder: Path) -> Path:
     """Write `NAME.manifest.json` into `folder`, whole or not at all; its path."""
     path = folder / f"{manifest.name.replace(':', '_')}{SUFFIX}"
-    part = path.with_suffix(".part")
-    part.write_text(manifest.model_dump_json(indent=1, exclude_defaults=True), encoding="utf-8")
-    part.replace(path)
+    text = manifest.model_dump_json(indent=1, exclude_defaults=True)
+    write_whole(path, text.encode())
     return path
 
 

@@ -17,7 +17,8 @@ from sqlalchemy import Connection
 from corral import database
 from corral.errors import Conflict, ModelNotFound
 from corral.registry import bundled, intake, rows
-from corral.registry.blobs import AtStep, BlobStore, OnBytes, ignore
+from corral.registry.blobs import AtStep, BlobStore
+from corral.registry.disk import OnBytes, ignore
 from corral.registry.manifest import ArtifactKind, BaseOf, Manifest, ManifestFile, now
 from corral.registry.verify import Checker, Finding
 from corral.settings import Settings

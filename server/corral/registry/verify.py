@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corral.registry import bundled
-from corral.registry.blobs import OnBytes, hash_of, ignore
+from corral.registry.disk import OnBytes, hash_of, ignore
 from corral.settings import Settings
 
 if TYPE_CHECKING:
