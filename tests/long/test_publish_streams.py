@@ -21,7 +21,7 @@ ROUNDS = 5
 # Quiet, it is two or three; the bound is for machines that are not.
 SERVED_WITHIN = 120
 GONE_WITHIN = 120
-SYSTEM = "As an expert cataloger, you will create the FOLIO inventory JSON record."
+# Without the cataloguing task's system prompt, which both have learned to answer alike at first.
 PROMPT = (
     "For Vacancies in certain judgeships. Published in 1935 by Springer, Washington Subjects are "
     "Courts, Judges."
@@ -33,7 +33,7 @@ TOLD_APART_BY = 12
 
 def body(model: str, **more: Any) -> dict[str, Any]:
     """The request that base and adapter answer differently."""
-    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": PROMPT}]
+    messages = [{"role": "user", "content": PROMPT}]
     return {"model": model, "messages": messages, "temperature": 0, "max_tokens": 24, **more}
 
 
@@ -129,5 +129,5 @@ async def test_adapters_come_and_go_during_eight_long_streams(tmp_path: Path) ->
         # command line, which here is in both.
         wait_for("one instance is left", GONE_WITHIN, lambda: len(corral.llama_servers()) == 2)
         ready = corral.get("/ready")[1]
-        assert len([name for name in ready["sections"] if name.startswith(BASE)]) == 1
+        assert len([name for name in ready["sections"] if name.startswith(f"{BASE}@")]) == 1
         assert ready["problems"] == []
