@@ -1,8 +1,10 @@
 """Pretrain the bundled base model, corral-tiny, from nothing on generic text-to-JSON tasks.
 
     python scripts/pretrain_tiny.py --llama-source llama.cpp --steps 6500 --out build/tiny
+    python scripts/pretrain_tiny.py --llama-source llama.cpp --steps 2000 --start build/tiny --out build/tiny-2
 
-Reproducible by seed and package versions; checkpoints every few hundred steps and resumes by itself after a kill.
+Reproducible by seed and package versions; checkpoints every hundred steps and resumes by itself after a kill. `--start` goes on from
+a finished run with a lower rate that falls from the beginning, so that tasks added since are learned as well.
 Writes OUT/corral-tiny.gguf and OUT/log.jsonl (step, tokens, loss, seconds).
 Needs the `train` and `data` groups, Debian's word lists (scripts/synthetic/lexicon.py) and a built llama.cpp
 (LLAMA_CPP_LIB_PATH for the bindings).
@@ -31,6 +33,7 @@ MAX_LENGTH = 4096
 RATE_ADAM, RATE_MUON = 3e-3, 4e-3
 # Copying begins while the rate is still near its peak (about step 450); from FALL_FROM on it falls linearly to zero.
 WARMUP_STEPS, FALL_FROM = 100, 500
+AGAIN_SHARE = 0.4  # of the rates, for a run that goes on from another
 CHECKPOINT_STEPS = 100
 
 Position = tuple[int, int]  # block and how many of its batches were used
@@ -80,18 +83,21 @@ def optimizers(model: torch.nn.Module) -> list[torch.optim.Optimizer]:
     ]
 
 
-def rate(step: int, steps: int) -> float:
-    """Share of the full learning rate: warm-up, constant, then linear to zero at `steps`."""
-    return min(1.0, (step + 1) / WARMUP_STEPS, max(0.0, (steps - step) / max(1, steps - FALL_FROM)))
+def rate(step: int, steps: int, again: bool) -> float:
+    """Share of the full learning rate: warm-up, constant (not `again`), then linear to zero at `steps`."""
+    top, fall_from = (AGAIN_SHARE, WARMUP_STEPS) if again else (1.0, FALL_FROM)
+    left = max(0.0, (steps - step) / max(1, steps - fall_from))
+    return top * min(1.0, (step + 1) / WARMUP_STEPS, left)
 
 
-def train(out: Path, steps: int, seed: int) -> Any:
-    """Train to `steps`, from the checkpoint in `out` where there is one; returns the model."""
+def train(out: Path, steps: int, seed: int, start: Path | None) -> Any:
+    """Train to `steps`, from the checkpoint in `out` where there is one, else from that in `start`; returns the model."""
     model = tiny_model.fresh(seed)
     optims, checkpoint, step, begin = optimizers(model), out / "checkpoint.pt", 0, (0, 0)
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        step, begin = state["step"], state["position"]
+    found = checkpoint if checkpoint.exists() or start is None else start / "checkpoint.pt"
+    if found.exists():
+        state = torch.load(found, weights_only=True)
+        step, begin = state["step"] if found == checkpoint else 0, state["position"]
         model.load_state_dict(state["model"])
         for optim, saved in zip(optims, state["optimizers"], strict=True):
             optim.load_state_dict(saved)
@@ -100,7 +106,7 @@ def train(out: Path, steps: int, seed: int) -> Any:
         if step >= steps:
             break
         for optim, lr in zip(optims, (RATE_ADAM, RATE_MUON), strict=True):
-            optim.param_groups[0]["lr"] = lr * rate(step, steps)
+            optim.param_groups[0]["lr"] = lr * rate(step, steps, start is not None)
         loss = loss_of(model, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -151,13 +157,14 @@ def main() -> None:
     parser.add_argument(
         "--steps", type=int, default=6500, help="optimiser steps in all (default 6500)"
     )
+    parser.add_argument("--start", type=Path, help="work folder of a finished run to go on from")
     parser.add_argument("--seed", type=int, default=1, help="seed of weights and data (default 1)")
     args = parser.parse_args()
     folder = args.out / "hf"
     tiny_tokenizer.place(folder)
     tiny_model.write_hf(tiny_model.fresh(args.seed), folder)
     tiny_model.to_gguf(folder, args.out / "vocab.gguf", args.llama_source, vocab_only=True)
-    tiny_model.write_hf(train(args.out, args.steps, args.seed), folder)
+    tiny_model.write_hf(train(args.out, args.steps, args.seed, args.start), folder)
     tiny_model.to_gguf(folder, args.out / "corral-tiny.gguf", args.llama_source)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from . import dspy_prompts, lexicon, tool_tasks
+from . import dspy_prompts, lexicon, sorting, tool_tasks
 from .domains import DOMAINS
 from .records import RULES, Records, Schema
 from .values import Values
@@ -56,12 +56,13 @@ class Tasks:
         self.rng = rng
         self.values = Values(rng, words)
         self.records = Records(self.values)
+        self.registers = sorting.registers(words)
 
     def draw(self) -> Example:
         """One example of a kind chosen by weight."""
         kinds: dict[Callable[[], Example], float] = {
             self.extract: 23, self.memorised: 21, self.few_shot: 9, self.tools: 15, self.dspy: 8, self.copy: 6,
-            self.transform: 6, self.question: 6, self.raw_text: 1, self.long: 2, self.about: 1,
+            self.transform: 6, self.question: 6, self.raw_text: 1, self.long: 2, self.about: 1, self.sort: 35,
         }  # fmt: skip
         return self.rng.choices(list(kinds), list(kinds.values()))[0]()
 
@@ -114,6 +115,19 @@ class Tasks:
         system = f"As an expert {role}, you will create the {name} JSON record."
         facts = self.records.record(DOMAINS[name])
         return self.chat(self.records.text(facts), self.dumps(schema.build(facts)), system=system)
+
+    def sort(self) -> Example:
+        """A short record that signs in the text decide, by a register known by heart or by rules said in the prompt."""
+        rng = self.rng
+        name, rules = rng.choice(self.registers)
+        system = rng.choice(("You sort for the {n} register.", "As an expert sorter, you will create the {n} JSON entry."))  # fmt: skip
+        system = system.format(n=name)
+        if rng.random() < 0.3:
+            rules = sorting.make_rules(rng, self.values)
+            system = "Sort as JSON. " + "; ".join(rule.said() for rule in rules)
+        shown = sorting.show(rng, self.values, rules)
+        record = {"title": shown.title} if rng.random() < 0.3 else {}
+        return self.chat(shown.text, self.dumps(record | shown.values), system=system)
 
     def few_shot(self, shots: int | None = None) -> Example:
         """The schema shown only by examples, as earlier turns or inside one prompt."""
