@@ -28,7 +28,7 @@ from corral.errors import GateError, InvalidData, ToolError
 from corral.settings import load as load_settings
 from llama_scores import Scorer
 from llama_tools import LlamaTools
-from task_score import PrivateServer
+from private_server import PrivateServer
 from token_rows import TokenRow, TokenRows
 
 ROWS = 32

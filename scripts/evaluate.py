@@ -19,43 +19,18 @@ from typing import Any
 
 import safe_files
 import stage
-from corral.errors import BadRequest, GateError, InvalidData
+from corral.errors import BadRequest, GateError
 from corral.registry import manifest
 from corral.settings import load as load_settings
-from evaluation.asking import Asked, ask, run
+from evaluation.asking import Asked
 from evaluation.page import page
-from evaluation.scoring import Outcome, judge, parsed, said
+from evaluation.rows import read_rows
 from evaluation.summary import Judged, figures, gain, table
 from evaluation.variants import Variant, judged, losses, parse
 from llama_tools import LlamaTools
 from step_metrics import curve
 
-__all__ = ["Asked", "Outcome", "ask", "judge", "parsed", "run", "said"]
 CURVES = ("train_loss", "valid_loss")
-
-
-def read_rows(path: Path, most: int | None) -> list[dict[str, Any]]:
-    """The rows; InvalidData names the first line without an expected answer."""
-    rows = list[dict[str, Any]]()
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidData(f"{path} cannot be read: {error}", param="file") from None
-    for number, line in enumerate(lines[:most], 1):
-        try:
-            row = json.loads(line)
-            good = len(row["messages"]) > 1 and row["messages"][-1]["role"] == "assistant"
-        except (ValueError, KeyError, TypeError):
-            good = False
-        if not good:
-            raise InvalidData(
-                f"{path}:{number}: messages: no chat whose last message is an assistant's, the expected answer",
-                param="messages",
-            )
-        rows.append(row)
-    if not rows:
-        raise InvalidData(f"{path} has no rows", param="file")
-    return rows
 
 
 def variants_of(args: argparse.Namespace) -> list[Variant]:

@@ -26,10 +26,10 @@ from corral.registry.fit import Shape
 from corral.registry.fit_subject import UNQUANTISED, file_type, shard_paths
 from corral.registry.gguf_header import Header, read_header
 from corral.registry.quant_types import quant_types
+from evaluation.rows import read_rows
 from export_readme import readme
 from llama_tools import LlamaTools, make_room
 from ollama_modelfile import Template, modelfile
-from task_score import read_rows
 
 CHUNK = 4 * 1024 * 1024
 # general.file_type of what llama-export-lora writes: F32 stays, all else becomes F16.

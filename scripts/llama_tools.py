@@ -5,18 +5,16 @@ goes to the stage's stdout where a worker keeps that as a log, and nowhere by ha
 """
 
 import codecs
-import ctypes
 import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from corral import settings
+from corral.datasets.llama_process import end_with_parent
 from corral.errors import DiskFullError, ToolError
 
 READ_BYTES = 65_536
@@ -91,13 +89,6 @@ class LlamaTools:
                 if on_text is not None:
                     on_text(text)
         return text
-
-
-def end_with_parent() -> None:
-    """In a child, before exec: die with the parent even when that is killed (Linux only)."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def reason(text: str, status: int) -> str:

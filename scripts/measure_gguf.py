@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import plain_markers
+import private_server
 import quality_figures as figures
 import stage
 import task_score
@@ -27,6 +28,7 @@ from corral.registry.disk import hash_of
 from corral.registry.gguf_header import read_header
 from corral.registry.manifest import Manifest
 from corral.registry.quant_types import QuantType, QuantTypes, quant_types
+from evaluation.rows import read_rows
 from evaluation_text import evaluation_text
 from llama_tools import LlamaTools, printed
 from quality_figures import Text
@@ -82,9 +84,7 @@ class Measurer:
         self.work = Path(self._folder.name)
         self.logits = self.work / "base.kld"
         self.text = Text(args.text, context(args), args.chunks)
-        self._rows = (
-            task_score.read_rows(args.score_file, args.score_rows) if args.score_file else []
-        )
+        self._rows = read_rows(args.score_file, args.score_rows) if args.score_file else []
 
     def close(self) -> None:
         """Remove the saved probabilities and copies."""
@@ -117,7 +117,7 @@ class Measurer:
 
     def _rendered(self, model: Path, markers: dict[str, str]) -> Path:
         """The rows as the model sees them: through its chat template, where it has one."""
-        rows = task_score.read_rows(self._args.text, None)
+        rows = read_rows(self._args.text, None)
         text = evaluation_text(self.tools, model, rows, self.text.ctx)
         rendered = self.work / "text.txt"
         # llama.cpp drops one newline at the end of a file.
@@ -143,7 +143,7 @@ class Measurer:
         if not self._rows:
             return {}
         self._reporter.message(f"{subject.name}: asking {len(self._rows)} rows")
-        server = task_score.PrivateServer(
+        server = private_server.PrivateServer(
             self.tools, subject.path, self._args.lora, self._args.threads
         )
         with server:
@@ -292,7 +292,7 @@ def show(args: argparse.Namespace, tools: LlamaTools) -> None:
     text, logits = Text(args.text, context(args), args.chunks), Path("base.kld")
     model = args.base
     if args.text.suffix == ROWS:
-        server = tools.path(task_score.SERVER)
+        server = tools.path(private_server.SERVER)
         print(printed(template_command(server, model, Path("template.sock"))))
         text, model = replace(text, path=Path("text.txt")), Path(f"plain-markers-{model.name}")
     print(printed(figures.base_command(tools, model, text, logits, args.threads)))
@@ -303,7 +303,7 @@ def show(args: argparse.Namespace, tools: LlamaTools) -> None:
         if not args.no_bench:
             lines.append(figures.bench_command(tools, path, args.threads))
         if args.score_file:
-            lines.append(task_score.command(tools, path, args.lora, 0, args.threads))
+            lines.append(private_server.command(tools, path, args.lora, 0, args.threads))
     for line in lines:
         print(printed(line))
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from corral.errors import GateError
 from llama_tools import LlamaTools
-from task_score import PrivateServer
+from private_server import PrivateServer
 
 NEAR_TIE = 0.1
 TOKENS = 64

@@ -12,6 +12,7 @@ from evaluation.asking import Asked, run
 from evaluation.summary import Judged
 from llama_scores import Scorer
 from llama_tools import LlamaTools
+from private_server import PrivateServer
 from token_rows import TokenRows
 
 
@@ -50,9 +51,6 @@ def judged(
     """Ask one variant every row."""
     if variant.model is None:
         return _timed(variant.label, rows, _with(asked, variant.name), tell)
-    # Here, because task_score asks through evaluate.py, which needs this module.
-    from task_score import PrivateServer
-
     with PrivateServer(tools, variant.model, variant.adapter, None) as server:
         there = Asked(server.url, variant.label, server.key, asked.max_tokens, asked.concurrency)
         return _timed(variant.label, rows, there, tell)

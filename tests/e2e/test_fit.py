@@ -18,7 +18,7 @@ from corral.registry.fit_tools import measured_need, quantised
 from corral.registry.gguf_header import read_header
 from corral.registry.remote_header import read_remote_header
 from corral.settings import child_environment, load
-from task_score import free_port
+from private_server import free_port
 from tests.fakes.range_server import RangeServer
 
 BUNDLED = Path(__file__).resolve().parents[2] / "models" / "corral-tiny.gguf"

@@ -1,27 +1,21 @@
-"""A private llama-server that renders a GGUF's chat template: the one place here that runs a process.
+"""A private llama-server that renders a GGUF's chat template.
 
 It listens on a socket file in a folder only its owner can enter, so there is no port to lose and
 nothing for others to reach. Weights are mapped, not read; no warm-up, no GPU.
 """
 
-import contextlib
-import ctypes
 import http.client
 import json
 import os
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
+from corral.datasets.llama_process import LlamaProcess
 from corral.errors import InvalidData, InvalidModel, ToolError
 
 _START_SECONDS = 120
@@ -84,44 +78,35 @@ class TemplateServer:
             raise ToolError(f"{server} is missing; build llama.cpp with make build")
         self._folder = _folder()
         self._socket = Path(self._folder.name) / _SOCKET
-        self._log = Path(self._folder.name) / "llama.log"
         self._command = command(server, model, self._socket)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: LlamaProcess | None = None
         self._local = threading.local()
         self._connections: list[_SocketConnection] = []
         self._pool = ThreadPoolExecutor(_THREADS)
 
     def __enter__(self) -> Self:
         try:
-            with self._log.open("wb") as log:
-                self._process = subprocess.Popen(
-                    self._command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    preexec_fn=_end_with_parent,
-                )
-            self._wait()
+            self._process = LlamaProcess(self._command)
+            if not self._process.wait(self._answers, _START_SECONDS):
+                raise self._failure(self._process)
         except BaseException:
             self.close()
             raise
         return self
 
-    def _wait(self) -> None:
-        deadline = time.monotonic() + _START_SECONDS
-        while time.monotonic() < deadline:
-            if self._process is not None and self._process.poll() is not None:
-                break
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                if self.ask("GET", "/health", None)[0] == 200:
-                    return
-            time.sleep(0.05)
-        log = self._log.read_text(errors="replace").strip().splitlines()
+    def _answers(self) -> bool:
+        try:
+            return self.ask("GET", "/health", None)[0] == 200
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def _failure(self, process: LlamaProcess) -> InvalidModel:
+        log = process.said().strip().splitlines()
         last = next(
             (line for line in reversed(log) if "error" in line.lower()),
             log[-1] if log else "no output",
         )
-        raise InvalidModel(
+        return InvalidModel(
             f"llama-server could not open the model to render its chat template: {last}",
             param="model",
         )
@@ -155,7 +140,7 @@ class TemplateServer:
         except (OSError, http.client.HTTPException, ValueError):
             connection.close()
             self._local.connection = None
-            if self._process is not None and self._process.poll() is not None and method == "POST":
+            if method == "POST" and self._process is not None and self._process.status is not None:
                 raise ToolError("llama-server ended while rendering the chat template") from None
             raise
 
@@ -165,26 +150,9 @@ class TemplateServer:
         for connection in self._connections:
             connection.close()
         if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(5)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            self._process.close()
             self._process = None
         self._folder.cleanup()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _end_with_parent() -> None:
-    """In the child, before exec: die with the parent even when that is killed (Linux only)."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)

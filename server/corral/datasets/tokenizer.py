@@ -6,7 +6,6 @@ libraries that Corral built. Only the vocabulary is read, so a 40 GB model opens
 
 import ctypes
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from corral.errors import InvalidModel, ToolError
@@ -94,12 +93,7 @@ class Tokenizer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from corral.errors import BadRequest, InvalidData, InvalidModel
-from evaluate import read_rows, report
+from evaluate import report
 from evaluation.page import curve_svg, page
+from evaluation.rows import read_rows
 from evaluation.scoring import TEXT, Counts, Outcome, field_counts, judge, leaves
 from evaluation.summary import Judged, figures, gain, interval, table, worst
 from evaluation.variants import parse
