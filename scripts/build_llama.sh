@@ -174,10 +174,14 @@ drop_foreign_cache() {
 }
 
 configure() {
+  local include=
+  # Kept out of FLAGS, which are written down: it names a folder of this machine.
+  if [ "${GGML_BACKEND_DL:-}" = ON ]; then include=$HERE/cmake/export_lora.cmake; fi
   # Without the ceiling git would find Corral's own repository above an unpacked source, and the
   # commit of every change to Corral would be compiled into ggml. Paths are mapped so that __FILE__
   # names no folder of this machine; ccache then finds another clone's results too.
-  run env GIT_CEILING_DIRECTORIES="$ROOT/build/src" CFLAGS="${CFLAGS:-}$PATH_MAP" CXXFLAGS="${CXXFLAGS:-}$PATH_MAP" cmake -S "$SOURCE" -B "$DIR" -G "$GENERATOR" "${FLAGS[@]}"
+  run env GIT_CEILING_DIRECTORIES="$ROOT/build/src" CFLAGS="${CFLAGS:-}$PATH_MAP" CXXFLAGS="${CXXFLAGS:-}$PATH_MAP" \
+    cmake -S "$SOURCE" -B "$DIR" -G "$GENERATOR" -DCMAKE_PROJECT_llama.cpp_INCLUDE="$include" "${FLAGS[@]}"
 }
 
 # An older pin has libcurl as a real option; there cmake itself stops when it is missing.
@@ -266,8 +270,6 @@ case $BACKEND in
 esac
 JOBS=${JOBS:-$(getconf _NPROCESSORS_ONLN)}
 NATIVE=${NATIVE:-ON}
-# Upstream leaves it out where backends are modules, for it calls the processor's one directly.
-if [ "${GGML_BACKEND_DL:-}" = ON ]; then TARGETS=${TARGETS/llama-export-lora/}; fi
 DIR=$ROOT/build/llama/$BACKEND
 LOG=$ROOT/build/llama/$BACKEND.log
 GENERATOR="Unix Makefiles"

@@ -56,6 +56,19 @@ def test_another_flag_or_compiler_builds_again(clone: Clone, change: dict[str, s
     assert len(clone.calls("--build")) == 2
 
 
+def test_backends_as_modules_bring_the_merging_program_along(clone: Clone) -> None:
+    """Upstream leaves llama-export-lora out of such builds."""
+    done = clone.run(BACKEND="cpu", GGML_BACKEND_DL="ON")
+    assert done.returncode == 0, done.stderr
+    (configure,) = clone.calls("-S ")
+    (included,) = [
+        word for word in configure.split() if word.startswith("-DCMAKE_PROJECT_llama.cpp_INCLUDE=")
+    ]
+    assert included.endswith("/scripts/cmake/export_lora.cmake")
+    assert str(clone.root) not in (clone.current / "build-info.json").read_text()
+    assert (clone.current / "bin" / "llama-export-lora").is_file()
+
+
 def test_cuda_for_other_machines_names_the_architectures(clone: Clone) -> None:
     clone.fake("nvcc", "echo release 13.0,")
     clone.run(BACKEND="cuda", NATIVE="OFF")
