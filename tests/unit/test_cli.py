@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from corral import cli
@@ -98,3 +99,21 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+@pytest.mark.parametrize("verb", ["pull", "convert", "quantize", "measure", "export"])
+def test_what_is_a_job_can_be_left_to_a_running_corral(verb: str) -> None:
+    """By --corral, and by --url where that does not mean the model's own address."""
+    command = typer.main.get_command(cli.app).commands["models"].commands[verb]  # type: ignore[attr-defined]
+    (names,) = [p.opts for p in command.params if p.name == "corral"]
+    assert names == (["--corral"] if verb == "pull" else ["--corral", "--url"])
+
+
+def test_every_verb_has_json() -> None:
+    """But those that only run, or print nothing that a machine would read."""
+    without = {"serve", "worker"}
+    nouns = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    for noun, command in nouns.items():
+        for verb, leaf in getattr(command, "commands", {"": command}).items():
+            has = any("--json" in p.opts for p in leaf.params)
+            assert has or noun in without, f"corral {noun} {verb} has no --json"

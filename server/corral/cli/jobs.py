@@ -4,22 +4,22 @@ import json
 import sys
 import time
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from corral.cli import jobs_api
+from corral.cli.options import AsJson, Config, DataDir
 
 app = typer.Typer(help="Jobs: list, show, follow, cancel.", no_args_is_help=True)
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="From `corral jobs ls`.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Url = Annotated[
-    str | None, typer.Option(help="A running Corral; without it, the local data directory.")
+    str | None,
+    typer.Option(
+        "--url", "--corral", help="A running Corral; without it, the local data directory."
+    ),
 ]
-DataDir = Annotated[Path | None, typer.Option(help="Data directory.")]
-Config = Annotated[Path | None, typer.Option(help="Settings file.")]
 
 
 class StatusName(StrEnum):

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -16,6 +16,7 @@ from corral.cli import (
     models_quantize,
     models_registry,
 )
+from corral.cli.options import AsJson, Config, DataDir
 from corral.registry.catalog import Catalog, Model
 
 app = typer.Typer(help="Models and adapters at rest.", no_args_is_help=True)
@@ -31,10 +32,6 @@ app.command("measure")(models_measure.measure)
 app.command("pull")(models_pull.pull)
 app.command("quantize")(models_quantize.quantize)
 app.command("search")(models_pull.search)
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-DataDir = Annotated[Path | None, typer.Option(help="Data directory.")]
-Config = Annotated[Path | None, typer.Option(help="Settings file.")]
 
 
 @app.command("ls")

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from corral import settings as settings_module
-from corral.cli.models_measure import AsJson, Config, Corral, DataDir, DryRun, absolute, run_kind
+from corral.cli.job_verb import absolute, run_kind, show_commands
+from corral.cli.options import AsJson, Config, Corral, DataDir, DryRun
 
 
 def convert(
@@ -35,10 +35,10 @@ def convert(
         "allow_token_differences": allow_token_differences,
         **absolute(bool(corral), dir=folder, base_dir=base_dir),
     }  # fmt: skip
-    settings = settings_module.load({"data_dir": data_dir}, config)
-    done = run_kind(shelf.HERE, given, settings, corral, dry_run, data_dir, config)
-    if done is None:
+    if dry_run:
+        show_commands(shelf.HERE, given, data_dir, config)
         return
+    done = run_kind(shelf.HERE, given, corral=corral, data_dir=data_dir, config=config)
     result = done["result"]
     if as_json:
         print(json.dumps({"registered": done["registered"], **result}, indent=2))

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from corral import settings as settings_module
+from corral.cli.job_verb import absolute, run_kind
+from corral.cli.options import AsJson, Config, Corral, DataDir
 
 
 def export(
@@ -25,40 +26,25 @@ def export(
     template: Annotated[Path | None, typer.Option(help="Go template for Ollama.")] = None,
     publisher: Annotated[str, typer.Option(help="First folder under LM Studio's.")] = "corral",
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
-    corral: Annotated[
-        str, typer.Option("--corral", help="Let the running Corral at this address do it.")
-    ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    data_dir: Annotated[Path | None, typer.Option(help="Data directory.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings file.")] = None,
+    corral: Corral = "",
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    config: Config = None,
 ) -> None:
     """Put a model where a desktop app finds it. An adapter is merged into its base, and the merged
     model must answer as before, or nothing is exported (exit code 3)."""
-    from corral.shelf.export import HERE, KIND
+    from corral.shelf.export import HERE
 
-    files = {"dest": dest, "template": template, "prompts": prompts}
     given = {
-        "name": name,
-        "to": to,
-        "quantize": quantize,
-        "publisher": publisher,
-        "merge": merge,
+        "name": name, "to": to, "quantize": quantize, "publisher": publisher, "merge": merge,
         "force": force,
-        **{key: str(path if corral else path.absolute()) for key, path in files.items() if path},
-    }
-    spec = HERE.parse(given)
-    if corral:
-        from corral.cli.follow import follow
-
-        done = follow(corral, KIND.name, given, data_dir=data_dir, config=config)
-    else:
-        from corral.jobs.runner import run_now
-
-        done = run_now(HERE, spec, settings_module.load({"data_dir": data_dir}, config))
+        **absolute(bool(corral), dest=dest, template=template, prompts=prompts),
+    }  # fmt: skip
+    result = run_kind(HERE, given, corral=corral, data_dir=data_dir, config=config)["result"]
     if as_json:
-        print(json.dumps(done["result"], indent=2))
+        print(json.dumps(result, indent=2))
     else:
-        _print(done["result"])
+        _print(result)
 
 
 def _print(result: dict[str, Any]) -> None:

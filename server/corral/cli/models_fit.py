@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from corral import settings as settings_module
+from corral.cli.options import AsJson, Config, DataDir
 from corral.errors import BadRequest, ModelNotFound
 from corral.settings import Settings
 
@@ -28,9 +29,9 @@ def fit(
     gpu: Annotated[
         list[str] | None, typer.Option(help="Also for this GPU, or a size (`24GB`). Repeatable.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    data_dir: Annotated[Path | None, typer.Option(help="Data directory.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings file.")] = None,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    config: Config = None,
 ) -> None:
     """Tell how much memory a model takes here and on a GPU, and which quantisation to take.
 

@@ -1,40 +1,27 @@
 """`corral models measure`: what quantised files lose against the unquantised model."""
 
 import json
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from corral import settings as settings_module
-from corral.errors import ToolError
-from corral.settings import Settings
-
-if TYPE_CHECKING:
-    from corral.jobs.kinds import Kind
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-DataDir = Annotated[Path | None, typer.Option(help="Data directory.")]
-Config = Annotated[Path | None, typer.Option(help="Settings file.")]
-Corral = Annotated[
-    str, typer.Option("--corral", "--url", help="Let the running Corral at this address do it.")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the llama.cpp commands only.")]
-Text = Annotated[
-    Path | None, typer.Option(help="Text, or chat rows (.jsonl), to measure on. Default: ours.")
-]
-Ctx = Annotated[int | None, typer.Option(help="Window in tokens.")]
-Chunks = Annotated[int | None, typer.Option(help="Only the first N windows.")]
-ScoreFile = Annotated[
-    Path | None, typer.Option(help="Chat JSONL with expected answers; adds the share right.")
-]
-ScoreRows = Annotated[int | None, typer.Option(help="Only its first N rows.")]
-ScoreAdapter = Annotated[str, typer.Option(help="Adapter to answer them with.")]
-Html = Annotated[Path | None, typer.Option(help="Write a page with plot and table here.")]
-Bench = Annotated[bool, typer.Option("--bench/--no-bench", help="Measure tokens per second.")]
+from corral.cli.job_verb import absolute, run_kind, show_commands
+from corral.cli.options import (
+    AsJson,
+    Bench,
+    Chunks,
+    Config,
+    Corral,
+    Ctx,
+    DataDir,
+    DryRun,
+    Html,
+    ScoreAdapter,
+    ScoreFile,
+    ScoreRows,
+    Text,
+)
 
 
 def measure(
@@ -70,52 +57,14 @@ def measure(
         "chunks": chunks, "score_rows": score_rows, "score_adapter": score_adapter, "bench": bench,
         **absolute(bool(corral), text=text, score_file=score_file, html=html),
     }  # fmt: skip
-    settings = settings_module.load({"data_dir": data_dir}, config)
-    done = run_kind(shelf.HERE, given, settings, corral, dry_run, data_dir, config)
-    if done is None:
+    if dry_run:
+        show_commands(shelf.HERE, given, data_dir, config)
         return
+    done = run_kind(shelf.HERE, given, corral=corral, data_dir=data_dir, config=config)
     if as_json:
         print(json.dumps(done["result"], indent=2))
     else:
         print_table(done["result"])
-
-
-def absolute(remote: bool, **paths: Path | None) -> dict[str, str]:
-    """Paths for a spec: whole ones for this machine, as typed for another."""
-    return {key: str(path if remote else path.absolute()) for key, path in paths.items() if path}
-
-
-def run_kind(
-    kind: "Kind",
-    given: dict[str, Any],
-    settings: Settings,
-    corral: str,
-    dry_run: bool,
-    data_dir: Path | None,
-    config: Path | None,
-) -> dict[str, Any] | None:
-    """Run a job here, or by the Corral at `corral`; its result. With `dry_run` print the commands of
-    its stages, and None."""
-    spec = kind.parse(given)
-    if dry_run:
-        with tempfile.TemporaryDirectory() as folder:
-            for stage in kind.plan(spec, settings, Path(folder)):
-                _print_commands([*stage.argv, "--dry-run"])
-        return None
-    if corral:
-        from corral.cli.follow import follow
-
-        return follow(corral, kind.name, given, data_dir=data_dir, config=config)
-    from corral.jobs.runner import run_now
-
-    return run_now(kind, spec, settings)
-
-
-def _print_commands(argv: list[str]) -> None:
-    done = subprocess.run(argv, capture_output=True, text=True)
-    if done.returncode:
-        raise ToolError(done.stderr.strip().removeprefix("error: "))
-    sys.stdout.write(done.stdout)
 
 
 COLUMNS = {

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from corral import settings as settings_module
+from corral.cli.job_verb import absolute, run_kind
+from corral.cli.options import AsJson, Config, DataDir, OnlyCorral
 
 if TYPE_CHECKING:
     from corral.registry.hub_files import Listing
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-DataDir = Annotated[Path | None, typer.Option(help="Data directory.")]
-Config = Annotated[Path | None, typer.Option(help="Settings file.")]
 MOST_QUANTS = 8  # in a table; --json has all
 
 
@@ -37,9 +36,7 @@ def pull(
     offline: Annotated[
         bool, typer.Option("--offline", help="Take it from the hub cache, or fail.")
     ] = False,
-    corral: Annotated[
-        str, typer.Option("--corral", help="Let the running Corral at this address do it.")
-    ] = "",
+    corral: OnlyCorral = "",
     as_json: AsJson = False,
     data_dir: DataDir = None,
     config: Config = None,
@@ -52,25 +49,10 @@ def pull(
     from corral.shelf.pull import KIND
 
     given = {
-        "hf_repo": hf_repo,
-        "hf_file": hf_file,
-        "url": url,
-        "sha256": sha256,
-        "file": str(file if corral else file.absolute()) if file else "",
-        "name": name,
-        "base": base,
-        "mmproj": mmproj,
-        "offline": offline,
-    }
-    spec = KIND.parse(given)
-    if corral:
-        from corral.cli.follow import follow
-
-        done = follow(corral, KIND.name, given, data_dir=data_dir, config=config)
-    else:
-        from corral.jobs.runner import run_now
-
-        done = run_now(KIND, spec, settings_module.load({"data_dir": data_dir}, config))
+        "hf_repo": hf_repo, "hf_file": hf_file, "url": url, "sha256": sha256, "name": name,
+        "base": base, "mmproj": mmproj, "offline": offline, **absolute(bool(corral), file=file),
+    }  # fmt: skip
+    done = run_kind(KIND, given, corral=corral, data_dir=data_dir, config=config)
     if as_json:
         print(json.dumps({"registered": done["registered"], **done["result"]}, indent=2))
     else:

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from corral import settings as settings_module
-from corral.cli.models_measure import (
+from corral.cli.job_verb import absolute, run_kind, show_commands
+from corral.cli.models_measure import print_table
+from corral.cli.options import (
     AsJson,
     Bench,
     Chunks,
@@ -17,14 +18,13 @@ from corral.cli.models_measure import (
     DataDir,
     DryRun,
     Html,
+    MaxKLD,
+    MinScore,
     ScoreAdapter,
     ScoreFile,
     ScoreRows,
     Text,
-    absolute,
-    print_table,
-    run_kind,
-)  # fmt: skip
+)
 
 Imatrix = Annotated[str, typer.Option(help="Importance matrix: a file, auto (make one), none.")]
 Calibration = Annotated[
@@ -43,12 +43,8 @@ def quantize(
     types: Annotated[list[str], typer.Argument(metavar="TYPE…", help="Q8_0, Q4_K_M, IQ4_XS …")],
     imatrix: Imatrix = "auto",
     calibration: Calibration = None,
-    max_kld: Annotated[
-        float | None, typer.Option(help="Refuse a mean KL divergence over this.")
-    ] = None,
-    min_score: Annotated[
-        float | None, typer.Option(help="Refuse a share of right answers under this.")
-    ] = None,
+    max_kld: MaxKLD = None,
+    min_score: MinScore = None,
     gate: Annotated[bool, typer.Option("--gate/--no-gate", help="Refuse what falls short.")] = True,
     pure: Annotated[bool, typer.Option("--pure", help="Every tensor in the named type.")] = False,
     tensor_type: Annotated[
@@ -87,10 +83,10 @@ def quantize(
         "score_adapter": score_adapter, "bench": bench,
         **absolute(bool(corral), calibration=calibration, text=text, score_file=score_file, html=html),
     }  # fmt: skip
-    settings = settings_module.load({"data_dir": data_dir}, config)
-    done = run_kind(shelf.HERE, given, settings, corral, dry_run, data_dir, config)
-    if done is None:
+    if dry_run:
+        show_commands(shelf.HERE, given, data_dir, config)
         return
+    done = run_kind(shelf.HERE, given, corral=corral, data_dir=data_dir, config=config)
     if as_json:
         print(json.dumps({"registered": done["registered"], **done["result"]}, indent=2))
     else:

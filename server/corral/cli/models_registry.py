@@ -10,6 +10,7 @@ import typer
 
 from corral import settings as settings_module
 from corral.cli.byte_bar import byte_bar
+from corral.cli.options import AsJson, Config, DataDir
 from corral.errors import BadRequest, Conflict
 from corral.settings import Settings
 
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
     from corral.registry.catalog import Model
     from corral.registry.store import Artifact
     from corral.registry.verify import Finding
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-DataDir = Annotated[Path | None, typer.Option(help="Data directory.")]
-Config = Annotated[Path | None, typer.Option(help="Settings file.")]
 
 
 def add(
@@ -146,6 +143,7 @@ def alias(
     name: str,
     target: Annotated[str | None, typer.Argument(help="The model that NAME is to mean.")] = None,
     rm: Annotated[bool, typer.Option("--rm", help="Remove the alias.")] = False,
+    as_json: AsJson = False,
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
@@ -156,15 +154,17 @@ def alias(
     settings = _settings(data_dir, config)
     if rm == (target is not None):
         raise BadRequest("give the model that the alias means, or --rm, and not both")
-    if target is None:
-        Registry(settings).alias(name, None)
-        return
-    catalog = scan(settings)
-    if name in catalog.models:
-        raise Conflict(f"`{name}` is a model here; choose another alias", param="name")
-    meant = catalog.find(target).name
+    meant = None
+    if target is not None:
+        catalog = scan(settings)
+        if name in catalog.models:
+            raise Conflict(f"`{name}` is a model here; choose another alias", param="name")
+        meant = catalog.find(target).name
     Registry(settings).alias(name, meant)
-    print(f"{name} -> {meant}")
+    if as_json:
+        print(json.dumps({"alias": name, "model": meant}))
+    elif meant is not None:
+        print(f"{name} -> {meant}")
 
 
 def recorded(artifact: "Artifact") -> dict[str, Any]:
