@@ -7,6 +7,9 @@ from importlib.metadata import version as installed_version
 
 from fastapi import FastAPI
 
+from corral.files.routes import FileRoutes, body_limit
+from corral.files.store import Files
+from corral.files.upload_routes import UploadRoutes
 from corral.gateway import handlers, health, models, routes
 from corral.gateway.auth import AuthMiddleware
 from corral.gateway.context import ContextMiddleware
@@ -32,19 +35,26 @@ def create_app(settings: Settings, catalog: Catalog | None = None, kinds: Kinds 
     runtime = Runtime(settings, catalog, metrics.upstream_restarts.inc, version)
     gateway = Gateway(settings, runtime, metrics, asyncio.Event())
 
+    files = Files(settings)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(files.sweep)
         async with runtime.running():
             yield
 
     app = FastAPI(title="Corral", version=installed_version("corral"), lifespan=lifespan)
     app.state.gateway = gateway
-    jobs = JobRoutes(settings, kinds, gateway.stopping).router()
-    for router in (routes.build_router(), models.router, health.router, jobs):
+    own = (
+        JobRoutes(settings, kinds, gateway.stopping).router(),
+        FileRoutes(settings, files).router(),
+        UploadRoutes(settings, files).router(),
+    )
+    for router in (routes.build_router(), models.router, health.router, *own):
         app.include_router(router)
     handlers.install(app)
     # The last added is the outermost.
-    app.add_middleware(LimitMiddleware, settings=settings)
+    app.add_middleware(LimitMiddleware, settings=settings, file_limit=body_limit(settings))
     app.add_middleware(AuthMiddleware, settings=settings)
     app.add_middleware(ContextMiddleware, metrics=metrics)
     return app

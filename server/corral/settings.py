@@ -94,6 +94,7 @@ PathList = Annotated[tuple[Path, ...], BeforeValidator(_split)]
 SecretList = Annotated[tuple[SecretStr, ...], BeforeValidator(_split)]
 NameList = Annotated[tuple[str, ...], BeforeValidator(_split)]
 NameMap = Annotated[dict[str, str], BeforeValidator(_split_pairs)]
+_OPENAI_NAMES = ("gpt-4o", "gpt-4o-mini", "gpt-4.1-mini", "gpt-3.5-turbo")
 
 
 class ModelSettings(BaseModel):
@@ -127,8 +128,9 @@ class Settings(BaseModel):
     llama_bin_dir: Path = Field(default_factory=_default_bin_dir)
 
     aliases: NameMap = Field(
-        default_factory=lambda: dict.fromkeys(
-            ("gpt-4o", "gpt-4o-mini", "gpt-4.1-mini", "gpt-3.5-turbo"), "corral-tiny-folio"
+        default_factory=lambda: (
+            dict.fromkeys(_OPENAI_NAMES, "corral-tiny-folio")
+            | {f"{name}+tools": "corral-tiny-edge-ai" for name in _OPENAI_NAMES}
         )
     )
     default_model: str = "corral-tiny-folio"
@@ -142,6 +144,7 @@ class Settings(BaseModel):
     models: dict[str, ModelSettings] = Field(default_factory=dict)
 
     max_body_bytes: int = Field(32 * 1024 * 1024, ge=1024)
+    files_max_bytes: int = Field(1024**3, ge=1024)
     header_timeout: Seconds = 10
     body_timeout: Seconds = 60
     load_timeout: Seconds = 120

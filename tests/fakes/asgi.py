@@ -39,8 +39,11 @@ async def call(
     body: bytes | Iterable[bytes] = b"",
     headers: dict[str, str] | None = None,
     query: str = "",
+    *,
+    goes_away: bool = False,
 ) -> Answer:
-    """One request. A body that is not bytes is sent in chunks, without a length, until it ends."""
+    """One request. A body that is not bytes is sent in chunks, without a length, until it ends; then
+    the client may go away instead of saying that this was all."""
     answer = Answer()
     chunks = iter([body] if isinstance(body, bytes) else body)
     sent = {"host": "127.0.0.1", **(headers or {})}
@@ -68,6 +71,8 @@ async def call(
             await asyncio.Event().wait()
         chunk = next(chunks, None)
         state["more"] = chunk is not None and not isinstance(body, bytes)
+        if chunk is None and goes_away:
+            return {"type": "http.disconnect"}
         return {"type": "http.request", "body": chunk or b"", "more_body": state["more"]}
 
     async def send(message: Message) -> None:

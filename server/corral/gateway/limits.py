@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,20 +15,29 @@ DISCARD_SECONDS = 2.0
 CLOSE = {"Connection": "close"}
 
 
-class LimitMiddleware:
-    """Pure ASGI: reading a body that is too large or too slow raises inside the route."""
+# For a path that takes files: how long its body may be, and what to raise beyond that.
+FileLimit = Callable[[str], tuple[int, PayloadTooLarge] | None]
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+
+class LimitMiddleware:
+    """Pure ASGI: reading a body that is too large or too slow raises inside the route. A body of
+    files may be as large as `file_limit` says, and take its time as long as it keeps coming."""
+
+    def __init__(
+        self, app: ASGIApp, settings: Settings, file_limit: FileLimit = lambda path: None
+    ) -> None:
         self._app = app
         self._max_body = settings.max_body_bytes
         self._seconds = settings.body_timeout
+        self._file_limit = file_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with a receive that counts and times the body."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = _CountedBody(receive, _declared_length(scope), self._max_body, self._seconds)
+        limit, error = self._file_limit(scope["path"]) or (self._max_body, None)
+        body = _CountedBody(receive, _declared_length(scope), limit, self._seconds, error)
 
         async def send_then_discard(message: Message) -> None:
             last = message["type"] == "http.response.body" and not message.get("more_body", False)
@@ -43,8 +53,16 @@ class LimitMiddleware:
 
 
 class _CountedBody:
-    def __init__(self, receive: Receive, declared: int, limit: int, seconds: float) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        declared: int,
+        limit: int,
+        seconds: float,
+        file_error: PayloadTooLarge | None,
+    ) -> None:
         self._receive, self._limit, self._seconds = receive, limit, seconds
+        self._file_error = file_error
         self._seen, self._complete = 0, False
         self._deadline: float | None = None
         self.refused = False
@@ -68,6 +86,9 @@ class _CountedBody:
         self.refused = size > self._limit
 
     def _too_large(self) -> PayloadTooLarge:
+        if self._file_error is not None:
+            told = self._file_error
+            return PayloadTooLarge(told.message, param=told.param, headers=CLOSE)
         return PayloadTooLarge(
             f"the body is over {self._limit} bytes (setting `max_body_bytes`); send less",
             headers=CLOSE,
@@ -75,7 +96,7 @@ class _CountedBody:
 
     async def _timed(self) -> Message:
         now = asyncio.get_running_loop().time()
-        if self._deadline is None:
+        if self._deadline is None or self._file_error is not None:
             self._deadline = now + self._seconds
         try:
             return await asyncio.wait_for(self._receive(), max(0.0, self._deadline - now))

@@ -1,0 +1,1 @@
+"""OpenAI's files and uploads: bytes on disk by id, one row each, streamed in and out."""
