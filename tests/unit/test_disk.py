@@ -7,45 +7,30 @@ from pathlib import Path
 import pytest
 
 from corral.registry import disk
-
-
-@pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What reaches the disk, in order: `flush NAME` and `rename NAME`."""
-    said: list[str] = []
-    fsync, replace = os.fsync, Path.replace
-
-    def noting_fsync(handle: int) -> None:
-        fsync(handle)
-        said.append(f"flush {Path(os.readlink(f'/proc/self/fd/{handle}')).name}")
-
-    def noting_replace(part: Path, final: Path) -> Path:
-        said.append(f"rename {part.name}")
-        return replace(part, final)
-
-    monkeypatch.setattr(os, "fsync", noting_fsync)
-    monkeypatch.setattr(Path, "replace", noting_replace)
-    return said
+from tests.fakes.disk_log import DiskLog
 
 
 def test_bytes_are_on_the_disk_before_the_name_and_the_name_before_it_returns(
-    tmp_path: Path, log: list[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    log = DiskLog(tmp_path, monkeypatch)
     disk.write_whole(tmp_path / "a", b"one")
-    whole = ["flush a.part", "rename a.part", f"flush {tmp_path.name}"]
-    assert log == whole
+    assert log.said == ["flush a.part", "rename a.part", f"flush {tmp_path.name}/"]
     assert (tmp_path / "a").read_bytes() == b"one"
-    (tmp_path / "b.part").write_bytes(b"two")
-    log.clear()
-    disk.put_in_place(tmp_path / "b.part", tmp_path / "a")
-    assert log == [step.replace("a.part", "b.part") for step in whole]
+    (tmp_path / "b").write_bytes(b"two")
+    log.said.clear()
+    disk.put_in_place(tmp_path / "b", tmp_path / "a")
+    assert log.said == ["flush b", "rename b", f"flush {tmp_path.name}/"]
     assert (tmp_path / "a").read_bytes() == b"two"
 
 
-def test_a_folder_is_on_the_disk_with_those_above_it(tmp_path: Path, log: list[str]) -> None:
+def test_a_folder_is_on_the_disk_with_those_above_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = DiskLog(tmp_path, monkeypatch)
     disk.make_folder(tmp_path / "x" / "y")
     disk.make_folder(tmp_path / "x" / "y")
-    assert log == [f"flush {tmp_path.name}", "flush x"]
+    assert log.said == [f"flush {tmp_path.name}/", "flush x/"]
 
 
 def test_what_was_there_stays_when_writing_fails(

@@ -38,7 +38,7 @@ def write_whole(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
+        os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
@@ -48,7 +48,7 @@ def write_whole(path: Path, data: bytes) -> None:
 def put_in_place(part: Path, final: Path) -> None:
     """Give a finished file its name, on the disk when it returns; what had the name is replaced."""
     sync_file(part)
-    part.replace(final)
+    os.replace(part, final)
     sync_folder(final.parent)
 
 
