@@ -5,6 +5,7 @@ stdout. `--events FILE` (a worker passes a pipe) gets the same as JSON lines:
 
     {"type": "progress", "done": 12, "total": 50, "unit": "bytes", "text": "model.gguf"}
     {"type": "message", "level": "info", "text": "…"}
+    {"type": "failure", "message": "…", "code": "…", "param": null}
     {"type": "result", "data": {…}}
 
 Exit status: 0 done, 2 bad input, 3 a gate refused the result, 1 anything else. The reason is on stderr after `error: `.
@@ -34,21 +35,29 @@ class Reporter:
         self._bar: Progress | None = None
         self._tasks: dict[str, Any] = {}
 
-    def progress(self, done: float, total: float | None, unit: str, text: str = "") -> None:
-        """So many of so many units (`bytes`, `steps`, `chunks`); `text` names what, one bar for each."""
-        last = total is not None and done >= total
+    def progress(
+        self, done: float, total: float | None, unit: str, text: str = "", **more: float | None
+    ) -> None:
+        """So many of so many units (`bytes`, `steps`, `chunks`); `text` names what, one bar for each.
+        `kept`: so many would survive a kill; always told. `left`: seconds to the stage's end."""
+        last = (total is not None and done >= total) or "kept" in more
         if self._events is not None and (last or time.monotonic() - self._last > EVENT_SECONDS):
             self._last = time.monotonic()
-            self._write(type="progress", done=done, total=total, unit=unit, text=text)
+            self._write(type="progress", done=done, total=total, unit=unit, text=text, **more)
         elif self._events is None and sys.stderr.isatty():
             self._draw(done, total, unit, text)
 
-    def message(self, text: str, level: str = "info") -> None:
-        """One line for a person; `level` is info or warning."""
+    def message(self, text: str, level: str = "info", data: dict[str, Any] | None = None) -> None:
+        """One line for a person; `level` is info or warning. `data`: the same in figures."""
         if self._events is not None:
-            self._write(type="message", level=level, text=text)
+            self._write(type="message", level=level, text=text, data=data)
         else:
             print(text if level == "info" else f"{level}: {text}", file=sys.stderr, flush=True)
+
+    def failure(self, error: CorralError) -> None:
+        """Why there will be no result."""
+        if self._events is not None:
+            self._write(type="failure", message=error.message, code=error.code, param=error.param)
 
     def result(self, data: dict[str, Any]) -> None:
         """What the stage made, JSON-ready; once, at its end."""
@@ -100,6 +109,7 @@ def run(main: Callable[[argparse.Namespace, Reporter], None], args: argparse.Nam
         main(args, reporter)
     except CorralError as error:
         reporter.close()
+        reporter.failure(error)
         print(f"error: {error.message}", file=sys.stderr)
         sys.exit(error.exit_code)
     finally:

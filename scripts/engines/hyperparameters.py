@@ -76,7 +76,7 @@ class Hyperparameters:
     valid_every: int | None = None
     valid_rows: int = 64
     keep_checkpoints: int = 3
-    checkpoint_seconds: float = 60.0
+    checkpoint_seconds: float | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():

@@ -81,6 +81,8 @@ class Loop:
     stop: Callable[[], bool]
     at: Progress = field(default_factory=Progress)
     _save_every: float = SAVE_SECONDS
+    _stored: int = 0
+    _left: float | None = None
 
     def run(self) -> Trained:
         """From the last checkpoint to the end."""
@@ -120,7 +122,8 @@ class Loop:
         total, begin, every = len(steps), self.at.step, valid_every(len(steps), self.hyper)
         started, before, saved, told = time.monotonic(), self.at.seconds, time.monotonic(), 0.0
         self.model.train()
-        self._tell_progress(total, kept=begin)
+        self._stored = begin
+        self._tell_progress(total)
         for number in range(begin, total):
             rate = self.hyper.rate * rate_share(number, total, self.hyper)  # type: ignore[operator]
             try:
@@ -141,7 +144,8 @@ class Loop:
             if end or time.monotonic() - saved > (self._save_every if given is None else given):
                 self._save_resume()
                 saved = time.monotonic()
-                self._tell_progress(total, kept=self.at.step)
+                self._stored = self.at.step
+                self._tell_progress(total)
             # The longer it takes, the rarer: a day of training is a few thousand lines.
             pause = max(REPORT_SECONDS, (time.monotonic() - started) / 500)
             if self.at.step == total or time.monotonic() - told > pause:
@@ -307,7 +311,8 @@ class Loop:
 
     def _report(self, total: int, figures: dict[str, float], done: int, seconds: float) -> None:
         left = (total - self.at.step) * seconds / max(done, 1)
-        self._tell_progress(total, left=left)
+        self._left = left
+        self._tell_progress(total)
         said = f"Step {self.at.step}/{total}: training loss={figures['train_loss']:.4f}"
         if "valid_loss" in figures:
             said += f", validation loss={figures['valid_loss']:.4f}"
@@ -318,8 +323,10 @@ class Loop:
             | {"tokens_per_second": round(speed, 1), "seconds_left": round(left, 1)},
         )
 
-    def _tell_progress(self, total: int, **more: float) -> None:
-        self.tell.progress(self.at.step, total, "steps", "training", **more)
+    def _tell_progress(self, total: int) -> None:
+        self.tell.progress(
+            self.at.step, total, "steps", "training", kept=self._stored, left=self._left
+        )
 
     def _facts(self, total: int) -> dict[str, Any]:
         return {

@@ -22,11 +22,12 @@ def worker(data_dir: DataDir = None, config: Config = None, log_level: LogLevel 
     flags = {"data_dir": data_dir, "log_level": log_level}
     settings = settings_module.load(flags, config)
     from corral import log
+    from corral.finetune import KINDS as FINETUNE
     from corral.jobs.worker import Worker
-    from corral.shelf import KINDS
+    from corral.shelf import KINDS as SHELF
 
     log.setup(settings.log_level)
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
-    Worker(settings, KINDS).run(stopping)
+    Worker(settings, SHELF.beside(FINETUNE)).run(stopping)

@@ -128,7 +128,16 @@ class TemplateServer:
         return str(answer["prompt"])
 
     def ask(self, method: str, path: str, body: bytes | None) -> tuple[int, dict[str, Any]]:
-        """One request to the server: status and JSON answer. Keeps a connection for each thread."""
+        """One request to the server: status and JSON answer. Keeps a connection for each thread; one that
+        the server has closed meanwhile, as it does after a quiet while, is replaced."""
+        if getattr(self._local, "connection", None) is None:
+            return self._ask(method, path, body)
+        try:
+            return self._ask(method, path, body)
+        except (OSError, http.client.HTTPException):
+            return self._ask(method, path, body)
+
+    def _ask(self, method: str, path: str, body: bytes | None) -> tuple[int, dict[str, Any]]:
         connection = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = _SocketConnection(self._socket)

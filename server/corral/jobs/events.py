@@ -19,21 +19,34 @@ class _Event(BaseModel):
 
 
 class Progress(_Event):
-    """So many of so many units; `text` names what."""
+    """So many of so many units; `text` names what. `kept`: so many would not be lost if the stage were
+    killed now (a checkpoint). `left`: seconds to the end of the stage, where it can tell."""
 
     type: Literal["progress"] = "progress"
     done: float
     total: float | None = None
     unit: str = Field("", max_length=40)
     text: str = Field("", max_length=TEXT_MAX)
+    kept: float | None = None
+    left: float | None = None
 
 
 class Message(_Event):
-    """One line for a person."""
+    """One line for a person; with `data`, figures that a program may plot."""
 
     type: Literal["message"] = "message"
     level: Literal["info", "warning"] = "info"
     text: str
+    data: dict[str, Any] | None = None
+
+
+class Failure(_Event):
+    """Why the stage is about to end without a result."""
+
+    type: Literal["failure"] = "failure"
+    message: str
+    code: str = Field("", max_length=60)
+    param: str | None = Field(None, max_length=200)
 
 
 class Result(_Event):
@@ -43,7 +56,7 @@ class Result(_Event):
     data: dict[str, Any]
 
 
-Event = Progress | Message | Result
+Event = Progress | Message | Failure | Result
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
 
 

@@ -38,10 +38,12 @@ class Spec(BaseModel):
 
 @dataclass(frozen=True)
 class Stage:
-    """One child process. `argv` is complete but for `--events FILE`, which the runner appends."""
+    """One child process. `argv` is complete but for `--events FILE`, which the runner appends. `own`:
+    it is a part of Corral, and gets the database's address."""
 
     name: str
     argv: tuple[str, ...]
+    own: bool = False
 
     def __post_init__(self) -> None:
         if not STAGE_NAME.match(self.name):
@@ -86,6 +88,10 @@ class Kinds:
     def __init__(self, modules: Mapping[str, str]) -> None:
         """`modules`: name of the kind to the dotted name of the module whose `KIND` it is."""
         self._modules = dict(modules)
+
+    def beside(self, others: "Kinds") -> "Kinds":
+        """These and the others."""
+        return Kinds({**self._modules, **others._modules})
 
     def names(self) -> list[str]:
         """Every name, sorted."""

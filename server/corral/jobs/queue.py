@@ -9,6 +9,8 @@ database's. Synchronous, safe in any number of threads and processes.
     queued ──claim──► running ──► succeeded | failed | cancelled
        ▲                 │
        └─ give_back, retry, lease run out
+
+A paused job is one that waits for a time that never comes; its worker gives it back.
 """
 
 import builtins
@@ -33,10 +35,12 @@ from sqlalchemy import (
 from corral.database import reading, writing
 from corral.errors import Conflict, CorralError, NotFound
 from corral.jobs.clock import now
-from corral.jobs.tables import job_events, jobs
+from corral.jobs.tables import NEVER, job_events, jobs
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 Level = Literal["info", "warning", "error"]
+# What others want of a running job.
+Wanted = Literal["nothing", "cancel", "pause"]
 ENDED: tuple[Status, ...] = ("succeeded", "failed", "cancelled")
 LEASE_SECONDS = 15.0
 MAX_ATTEMPTS = 3
@@ -52,6 +56,15 @@ class Lease:
     kind: str
     spec: dict[str, Any]
     attempt: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """A line for a person; `data` are figures that go with it."""
+
+    level: Level
+    text: str
+    data: dict[str, Any] | None = None
 
 
 class LeaseLostError(CorralError):
@@ -135,6 +148,29 @@ class Queue:
             rows = [*connection.execute(query).mappings()]
         return rows[:limit], len(rows) > limit
 
+    def pause(self, job_id: str) -> RowMapping:
+        """Let a job wait until `resume`: at once when no worker has it, else its worker stops within
+        seconds. Asking again changes nothing; Conflict when it has ended or is being cancelled."""
+        with writing(self._engine) as connection:
+            row = self._get_open(connection, job_id, "paused")
+            if is_paused(row):
+                return row
+            self._set(connection, job_id, {"not_before": NEVER, "updated": now()})
+            text = "paused" if row["status"] == "queued" else "pause requested"
+            self._note(connection, job_id, "status", text)
+            return self._get(connection, job_id)
+
+    def resume(self, job_id: str) -> RowMapping:
+        """Let a paused job go on; nothing happens to one that is not paused. Conflict when it has
+        ended or is being cancelled."""
+        with writing(self._engine) as connection:
+            row = self._get_open(connection, job_id, "resumed")
+            if not is_paused(row):
+                return row
+            self._set(connection, job_id, {"not_before": now(), "updated": now()})
+            self._note(connection, job_id, "status", "resumed")
+            return self._get(connection, job_id)
+
     def cancel(self, job_id: str) -> RowMapping:
         """Cancel a job: at once when no worker has it, else its worker ends it within seconds. Asking
         again changes nothing; Conflict when the job has ended otherwise."""
@@ -173,13 +209,21 @@ class Queue:
             self._note(connection, row["id"], "status", f"running{attempt}")
             return Lease(row["id"], row["token"], row["kind"], row["spec"], row["attempts"])
 
-    def heartbeat(self, lease: Lease, progress: dict[str, Any] | None = None) -> bool:
-        """Renew the lease, store the progress if there is any; whether a cancel was requested."""
+    def heartbeat(
+        self, lease: Lease, progress: dict[str, Any] | None = None, *, kept_more: bool = False
+    ) -> Wanted:
+        """Renew the lease, store the progress if there is any; what others want of the job. With
+        `kept_more` (a checkpoint was written) attempts are counted anew."""
         values: dict[str, Any] = {"lease_until": now() + self.lease}
         if progress is not None:
             values |= {"progress": progress, "updated": now()}
+        if kept_more:
+            values["attempts"] = 1
         with writing(self._engine) as connection:
-            return bool(self._write(connection, lease, values)["cancel_requested"])
+            row = self._write(connection, lease, values)
+        if row["cancel_requested"]:
+            return "cancel"
+        return "pause" if is_paused(row) else "nothing"
 
     def begin_stage(self, lease: Lease, stage: str, number: int, stages: int) -> None:
         """A stage begins: number so of so many."""
@@ -199,12 +243,13 @@ class Queue:
         with writing(self._engine) as connection:
             self._write(connection, lease, {"attempts": 1, "updated": now()})
 
-    def note(self, lease: Lease, messages: Sequence[tuple[Level, str]]) -> None:
-        """Store lines for a person, as events."""
+    def note(self, lease: Lease, messages: Sequence[Note]) -> None:
+        """Store lines for a person, as events; those with data are of the type `metrics`."""
         with writing(self._engine) as connection:
             self._write(connection, lease, {"updated": now()})
-            for level, text in messages:
-                self._note(connection, lease.job_id, "message", text, level)
+            for note in messages:
+                type = "message" if note.data is None else "metrics"
+                self._note(connection, lease.job_id, type, note.text, note.level, note.data)
 
     def finish(self, lease: Lease, result: dict[str, Any]) -> None:
         """The job has succeeded."""
@@ -227,7 +272,9 @@ class Queue:
             row = self._write(connection, lease, {"updated": now()})
             last = row["attempts"] >= row["max_attempts"]
             if not last:
-                values = {"status": "queued", "lease_until": None, "not_before": now() + delay}
+                values: dict[str, Any] = {"status": "queued", "lease_until": None}
+                if not is_paused(row):
+                    values["not_before"] = now() + delay
                 self._write(connection, lease, values)
                 text = f"{error.message}; trying again"[:TEXT_MAX]
                 self._note(connection, lease.job_id, "status", text, "warning")
@@ -236,23 +283,24 @@ class Queue:
         return not last
 
     def give_back(self, lease: Lease) -> None:
-        """Put the job back, the attempt not counted: the worker ends, nothing is wrong."""
+        """Put the job back, the attempt not counted: it is paused, or the worker ends; nothing is wrong."""
         values = {"status": "queued", "lease_until": None, "attempts": jobs.c.attempts - 1}
         with writing(self._engine) as connection:
-            self._write(connection, lease, values)
-            self._note(connection, lease.job_id, "status", "queued: its worker was stopped")
+            row = self._write(connection, lease, values)
+            text = "paused" if is_paused(row) else "queued: its worker was stopped"
+            self._note(connection, lease.job_id, "status", text)
 
     # ---- inside ----------------------------------------------------------------------------------
 
     def _waiting(self) -> bool:
-        open_jobs = select(jobs.c.number).where(or_(_due(), _abandoned())).limit(1)
+        open_jobs = select(jobs.c.number).where(_nobody_has()).limit(1)
         with reading(self._engine) as connection:
             return connection.scalar(open_jobs) is not None
 
     def _take(self, worker: str) -> Any:
         oldest = (
             select(jobs.c.number)
-            .where(or_(_due(), _abandoned()))
+            .where(_nobody_has())
             .order_by(jobs.c.number)
             .limit(1)
             .with_for_update(skip_locked=True)
@@ -318,10 +366,33 @@ class Queue:
         return row
 
     def _note(
-        self, connection: Connection, job_id: str, type: str, text: str, level: Level = "info"
+        self,
+        connection: Connection,
+        job_id: str,
+        type: str,
+        text: str,
+        level: Level = "info",
+        data: dict[str, Any] | None = None,
     ) -> None:
         values = {"job_id": job_id, "type": type, "level": level, "text": text[:TEXT_MAX]}
-        connection.execute(insert(job_events).values({**values, "created": now()}))
+        figures = {} if data is None else {"data": data}
+        connection.execute(insert(job_events).values({**values, **figures, "created": now()}))
+
+    def _set(self, connection: Connection, job_id: str, values: dict[str, Any]) -> None:
+        connection.execute(update(jobs).where(jobs.c.id == job_id).values(values))
+
+    def _get_open(self, connection: Connection, job_id: str, verb: str) -> RowMapping:
+        """The job's row; Conflict unless it is queued or running, and not being cancelled."""
+        row = self._get(connection, job_id)
+        if row["status"] in ENDED or row["cancel_requested"]:
+            state = row["status"] if row["status"] in ENDED else "being cancelled"
+            raise Conflict(
+                f"job {job_id} has {state} already; only a job that is queued or running can be {verb}"
+                if row["status"] in ("succeeded", "failed")
+                else f"job {job_id} is {state}; only a job that is queued or running can be {verb}",
+                code="job_ended",
+            )
+        return row
 
     def _get(self, connection: Connection, job_id: str, param: str = "job_id") -> RowMapping:
         row = connection.execute(select(jobs).where(jobs.c.id == job_id)).mappings().one_or_none()
@@ -333,8 +404,14 @@ class Queue:
         return row
 
 
-def _due() -> ColumnElement[bool]:
-    return and_(jobs.c.status == "queued", jobs.c.not_before <= now())
+def is_paused(row: RowMapping) -> bool:
+    """Whether the job waits for `resume`; one that runs is about to stop."""
+    return row["status"] not in ENDED and bool(row["not_before"] >= NEVER)
+
+
+def _nobody_has() -> ColumnElement[bool]:
+    """It waits for a worker, or has lost its own, and may be taken now."""
+    return and_(or_(jobs.c.status == "queued", _abandoned()), jobs.c.not_before <= now())
 
 
 def _abandoned() -> ColumnElement[bool]:

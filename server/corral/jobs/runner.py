@@ -4,6 +4,7 @@
              out/                  what the stages make; manifests here are registered at the end
              logs/<stage>.log      what a stage and its tools print
              done/<n>-<stage>.json the result of a finished stage: it is not run again
+             work/                 what stages keep for each other, and to go on after a kill
              tmp/                  TMPDIR of the stage that runs
 
 After the last stage, `register` adds every `out/*.manifest.json` to the registry, in a child as well,
@@ -29,24 +30,26 @@ from pydantic import BaseModel
 
 from corral.errors import BadRequest, CorralError, GateError, ToolError
 from corral.jobs import stage_log
-from corral.jobs.events import Event, EventPipe, Message, Progress, Result
+from corral.jobs.events import Event, EventPipe, Failure, Message, Progress, Result
 from corral.jobs.keeper import CANNOT_START, OWNER_LOST, sweep
 from corral.jobs.kinds import Kind, Stage
 from corral.jobs.process import Kept
 from corral.log import trim
-from corral.registry.blobs import AtStep, ignore
+from corral.registry.blobs import AtStep
+from corral.registry.disk import ignore
 from corral.registry.manifest import SUFFIX
 from corral.settings import Settings, corral_environment, stage_environment
 
-# From SIGTERM to SIGKILL.
+# From SIGTERM to SIGKILL. A pause has longer, for a checkpoint, but less than the lease lasts.
 GRACE_SECONDS = 3.0
+PAUSE_SECONDS = 9.0
 # How often the control is asked whether to go on. With the grace above: a cancel takes under 5 s.
 ASK_SECONDS = 1.0
 POLL_SECONDS = 0.1
 # Not CORRAL_…: such a name would have to be a setting.
 MARK = "_CORRAL_JOB"
 REGISTER = "register"
-NEEDED_WHILE_OPEN = ("out", "tmp", "done")
+NEEDED_WHILE_OPEN = ("out", "tmp", "done", "work")
 FOREGROUND = "now_"
 ERRORS: Mapping[int, tuple[type[CorralError], str]] = {
     2: (BadRequest, "invalid_request"),
@@ -60,6 +63,7 @@ class Order(enum.Enum):
     GO_ON = "go on"
     WAIT = "wait"  # go on for now: whether the lease holds is not known
     CANCEL = "cancel"
+    PAUSE = "pause"
     STOP = "stop"  # the worker ends; another goes on with the job
     LET_GO = "let go"  # the lease is lost: end the stage, write nothing
 
@@ -114,6 +118,7 @@ class Runner:
         self._control, self._silence = control, silence
         self._at_step = at_step
         self._mark = f"{MARK}={folder.name}"
+        self._failure: Failure | None = None
 
     def run(self, plan: tuple[Stage, ...]) -> dict[str, Any]:
         """All stages, then the registration; `{"registered": [names], "result": the last stage's}`.
@@ -168,6 +173,7 @@ class Runner:
         if log.exists():
             log.replace(log.with_suffix(".log.1"))  # the attempt before
         pipe = EventPipe()
+        self._failure = None
         try:
             with log.open("ab") as output:
                 kept = self._start(stage, pipe, output)
@@ -177,13 +183,13 @@ class Runner:
             shutil.rmtree(self._folder / "tmp", ignore_errors=True)
         status = kept.child.returncode
         if status != 0:
-            raise _failure(stage.name, status, log)
+            raise _failure(stage.name, status, log, self._failure)
         return result
 
     def _start(self, stage: Stage, pipe: EventPipe, output: IO[bytes]) -> Kept:
         argv = (*stage.argv, "--events", f"/dev/fd/{pipe.write_end}")
         extra = {MARK: self._folder.name, "TMPDIR": str(self._folder / "tmp")}
-        if stage.name == REGISTER:
+        if stage.own:
             environment = corral_environment(self._settings) | extra
         else:
             environment = stage_environment(self._settings, extra)
@@ -218,6 +224,8 @@ class Runner:
         for event in events:
             if isinstance(event, Result):
                 result = event.data
+            elif isinstance(event, Failure):
+                self._failure = event
             elif isinstance(event, Progress):
                 self._control.progress(event)
             else:
@@ -231,18 +239,18 @@ class Runner:
         if order in (Order.GO_ON, Order.WAIT):
             return
         if order is not Order.LET_GO:
-            kept.stop(GRACE_SECONDS)
+            kept.stop(PAUSE_SECONDS if order is Order.PAUSE else GRACE_SECONDS)
         raise Interrupted(order)
 
     def _make_folders(self) -> None:
         shutil.rmtree(self._folder / "tmp", ignore_errors=True)
-        for name in ("out", "logs", "done", "tmp"):
+        for name in ("out", "logs", "done", "work", "tmp"):
             (self._folder / name).mkdir(parents=True, exist_ok=True)
 
 
 def register_stage(out: Path) -> Stage:
     """The stage that adds what lies in `out` to the registry."""
-    return Stage(REGISTER, (sys.executable, "-m", "corral.jobs.register", str(out)))
+    return Stage(REGISTER, (sys.executable, "-m", "corral.jobs.register", str(out)), own=True)
 
 
 def prepare(folder: Path, kind: str, spec: BaseModel) -> None:
@@ -311,10 +319,12 @@ def _locked(folder: Path) -> Iterator[None]:
             (folder / "lock").unlink(missing_ok=True)
 
 
-def _failure(stage: str, status: int, log: Path) -> CorralError:
+def _failure(stage: str, status: int, log: Path, told: Failure | None) -> CorralError:
+    kind, code = ERRORS.get(status, (ToolError, "stage_failed"))
+    if told is not None and 0 < status <= 128 and status != OWNER_LOST:
+        return kind(told.message, code=told.code or code, param=told.param)
     said = stage_log.reason(log)
     if status in ERRORS:
-        kind, code = ERRORS[status]
         return kind(said or f"stage {stage} gave no reason; its log is {log}", code=code)
     if status < 0 or status == OWNER_LOST or status > 128:
         number = -status if status < 0 else status - 128

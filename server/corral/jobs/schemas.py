@@ -5,6 +5,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import RowMapping
 
+from corral.jobs.queue import is_paused
+
 EVENT_PREFIX = "jobevent_"
 
 
@@ -26,6 +28,7 @@ def job_object(row: RowMapping) -> dict[str, Any]:
         "object": "corral.job",
         "kind": row["kind"],
         "status": row["status"],
+        "paused": is_paused(row),
         "owner": row["owner"],
         "created_at": int(row["created"]),
         "updated_at": int(row["updated"]),
@@ -42,7 +45,8 @@ def job_object(row: RowMapping) -> dict[str, Any]:
 
 
 def event_object(row: RowMapping) -> dict[str, Any]:
-    """An event as the API shows it: `type` is status, stage or message."""
+    """An event as the API shows it: `type` is status, stage, message, or metrics (with
+    figures in `data`)."""
     return {
         "id": f"{EVENT_PREFIX}{row['number']}",
         "object": "corral.job.event",

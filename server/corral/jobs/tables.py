@@ -16,8 +16,11 @@ from sqlalchemy import (
 
 from corral.database import metadata
 
+# The `not_before` of a paused job: the last second of the year 9999.
+NEVER = 253_402_300_799.0
+
 # `number` is the order of submission. `token` grows with every claim: who writes with an older one
-# has lost the job. `attempts` counts claims since the last finished stage.
+# has lost the job. `attempts` counts claims since the last finished stage, or the last checkpoint.
 jobs = Table(
     "jobs",
     metadata,

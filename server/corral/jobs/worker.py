@@ -19,9 +19,10 @@ from corral.errors import CorralError
 from corral.jobs import runner
 from corral.jobs.events import Message, Progress
 from corral.jobs.kinds import Kinds
-from corral.jobs.queue import ENDED, LEASE_SECONDS, Lease, LeaseLostError, Level, Queue
+from corral.jobs.queue import ENDED, LEASE_SECONDS, Lease, LeaseLostError, Note, Queue
 from corral.jobs.runner import Interrupted, Order, Runner, StageKilledError
-from corral.registry.blobs import AtStep, ignore
+from corral.registry.blobs import AtStep
+from corral.registry.disk import ignore
 from corral.settings import Settings
 
 log = logging.getLogger("corral.worker")
@@ -31,8 +32,10 @@ POLL_SECONDS = 0.5
 RETRY_SECONDS = 2.0
 # The stage of a worker that stands still is killed when this share of its lease has passed.
 SILENT_SHARE = 0.8
-# Messages kept of one run of a job: a stage that floods them must not fill the database.
+# Messages kept of one run of a job, and figures: a stage that floods them must not fill the database.
 MESSAGES_MAX = 1000
+FIGURES_MAX = 5000
+ORDERS = {"cancel": Order.CANCEL, "pause": Order.PAUSE}
 
 
 class Worker:
@@ -109,7 +112,7 @@ class Worker:
     def _interrupted(self, lease: Lease, folder: Path, order: Order) -> None:
         if order is Order.CANCEL:
             self._settle(lease, folder, lambda: self._queue.cancelled(lease))
-        elif order is Order.STOP:
+        elif order in (Order.STOP, Order.PAUSE):
             self._store(lease, lambda: self._queue.give_back(lease))
         else:
             log.warning("job let go: its lease could not be renewed", extra={"job": lease.job_id})
@@ -169,27 +172,39 @@ class JobControl:
         self._queue, self._lease, self._stopping = queue, lease, stopping
         self._stage: dict[str, Any] = {}
         self._progress: dict[str, Any] | None = None
-        self._messages: list[tuple[Level, str]] = []
-        self._said = 0
+        self._kept: float | None = None
+        self._kept_more = False
+        self._messages: list[Note] = []
+        self._said = self._figures = 0
         self._renewed = time.monotonic()
 
     def started(self, stage: str, number: int, stages: int) -> None:
         """A stage begins."""
         self.flush()
-        self._progress = None
+        self._progress = self._kept = None
+        self._kept_more = False
         self._queue.begin_stage(self._lease, stage, number, stages)
 
     def progress(self, progress: Progress) -> None:
         """Kept until the next heartbeat; only the last counts."""
-        self._progress = progress.model_dump(exclude={"type"})
+        # The first of a run says where it goes on; what was kept before is no news.
+        if self._kept is not None and progress.kept is not None:
+            self._kept_more |= progress.kept > self._kept
+        self._kept = progress.kept if progress.kept is not None else self._kept
+        self._progress = progress.model_dump(exclude={"type"}, exclude_none=True)
 
     def message(self, message: Message) -> None:
         """Kept until the next heartbeat."""
+        if message.data is not None:
+            self._figures += 1
+            if self._figures <= FIGURES_MAX:
+                self._messages.append(Note(message.level, message.text, message.data))
+            return
         self._said += 1
         if self._said < MESSAGES_MAX:
-            self._messages.append((message.level, message.text))
+            self._messages.append(Note(message.level, message.text))
         elif self._said == MESSAGES_MAX:
-            self._messages.append(("warning", "further messages are in the stage's log only"))
+            self._messages.append(Note("warning", "further messages are in the stage's log only"))
 
     def finished(self, stage: str) -> None:
         """A stage has ended."""
@@ -200,7 +215,7 @@ class JobControl:
         """Renew the lease, and see what others want of the job."""
         try:
             self.flush()
-            cancel = self._queue.heartbeat(self._lease, self._progress)
+            wanted = self._queue.heartbeat(self._lease, self._progress, kept_more=self._kept_more)
         except LeaseLostError:
             return Order.LET_GO
         except CorralError as error:
@@ -208,8 +223,9 @@ class JobControl:
             silent = time.monotonic() - self._renewed
             return Order.LET_GO if silent > self._queue.lease * SILENT_SHARE else Order.WAIT
         self._progress, self._renewed = None, time.monotonic()
-        if cancel:
-            return Order.CANCEL
+        self._kept_more = False
+        if wanted in ORDERS:
+            return ORDERS[wanted]
         return Order.STOP if self._stopping.is_set() else Order.GO_ON
 
     def flush(self) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from corral import database
 from corral.errors import Conflict, CorralError, NotFound, ToolError
 from corral.jobs.clock import now
-from corral.jobs.queue import MAX_ATTEMPTS, Lease, LeaseLostError, Queue
+from corral.jobs.queue import MAX_ATTEMPTS, Lease, LeaseLostError, Note, Queue
 from corral.jobs.tables import job_events, jobs
 from corral.settings import Settings
 
@@ -49,8 +49,8 @@ def test_a_job_goes_from_the_line_to_its_end(queue: Queue) -> None:
     lease = claim(queue)
     assert (lease.job_id, lease.kind, lease.spec, lease.attempt) == (job_id, "script", {"a": 1}, 1)
     queue.begin_stage(lease, "first", 1, 2)
-    assert queue.heartbeat(lease, {"done": 3, "total": 4}) is False
-    queue.note(lease, [("warning", "careful")])
+    assert queue.heartbeat(lease, {"done": 3, "total": 4}) == "nothing"
+    queue.note(lease, [Note("warning", "careful")])
     queue.end_stage(lease)
     queue.finish(lease, {"registered": ["x"]})
     row = queue.get(job_id)
@@ -100,7 +100,7 @@ def test_a_worker_that_is_not_heard_of_loses_the_job_and_cannot_write(queue: Que
         lambda: queue.heartbeat(stale),
         lambda: queue.begin_stage(stale, "s", 1, 1),
         lambda: queue.end_stage(stale),
-        lambda: queue.note(stale, [("info", "x")]),
+        lambda: queue.note(stale, [Note("info", "x")]),
         lambda: queue.finish(stale, {}),
         lambda: queue.fail(stale, FAILURE),
         lambda: queue.cancelled(stale),
@@ -187,7 +187,7 @@ def test_a_running_job_is_cancelled_by_its_worker(queue: Queue) -> None:
     for _ in range(2):
         row = queue.cancel(job_id)
         assert (row["status"], row["cancel_requested"]) == ("running", True)
-    assert queue.heartbeat(lease) is True
+    assert queue.heartbeat(lease) == "cancel"
     queue.cancelled(lease)
     assert queue.get(job_id)["status"] == "cancelled"
     assert [text for _, text in told(queue, job_id)].count("cancel requested") == 1
@@ -244,7 +244,7 @@ def test_jobs_are_listed_newest_first_in_pages(queue: Queue) -> None:
 def test_events_are_newest_first_in_pages_or_oldest_first_to_follow(queue: Queue) -> None:
     submit(queue)
     lease = claim(queue)
-    queue.note(lease, [("info", f"m{number}") for number in range(4)])
+    queue.note(lease, [Note("info", f"m{number}") for number in range(4)])
     page, more = queue.events(lease.job_id, 3)
     assert ([row["text"] for row in page], more) == (["m3", "m2", "m1"], True)
     page, more = queue.events(lease.job_id, 3, before=page[-1]["number"])

@@ -14,7 +14,7 @@ from sqlalchemy import delete, update
 from corral import database
 from corral.errors import Conflict, ToolError
 from corral.jobs.clock import now
-from corral.jobs.queue import ENDED, MAX_ATTEMPTS, Lease, LeaseLostError, Queue
+from corral.jobs.queue import ENDED, MAX_ATTEMPTS, Lease, LeaseLostError, Note, Queue
 from corral.jobs.tables import job_events, jobs
 from corral.settings import Settings
 
@@ -79,7 +79,7 @@ class Claims(RuleBasedStateMachine):
         elif what == "end_stage":
             self.queue.end_stage(lease)
         else:
-            self.queue.note(lease, [("info", "x")])
+            self.queue.note(lease, [Note("info", "x")])
 
     @rule(
         lease=consumes(leases),

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from corral.app import create_app
 from corral.errors import ToolError
-from corral.jobs.queue import Lease, Queue
+from corral.jobs.queue import Lease, Note, Queue
 from corral.jobs.schemas import event_number
 from corral.registry.catalog import Collector
 from corral.settings import Settings
@@ -61,6 +61,7 @@ async def test_a_job_is_submitted_and_retrieved(app: FastAPI) -> None:
         "object": "corral.job",
         "kind": "script",
         "status": "queued",
+        "paused": False,
         "owner": "local",
         "started_at": None,
         "finished_at": None,
@@ -184,7 +185,7 @@ async def test_cancelling_twice_is_no_error_but_after_the_end_it_is(
 
 async def test_events_are_newest_first_in_pages(app: FastAPI, queue: Queue) -> None:
     job_id = await submitted(app)
-    queue.note(claimed(queue), [("warning", "hot"), ("info", "ünï")])
+    queue.note(claimed(queue), [Note("warning", "hot"), Note("info", "ünï")])
     page = (await get(app, f"{JOBS}/{job_id}/events?limit=3")).json()
     assert [event["message"] for event in page["data"]] == ["ünï", "hot", "running"]
     assert page["has_more"] is True
@@ -221,7 +222,7 @@ async def test_a_stream_tells_everything_and_ends_with_the_job(app: FastAPI, que
     stream = asyncio.create_task(get(app, f"{JOBS}/{job_id}/events?stream=true"))
     lease = await asyncio.to_thread(claimed, queue)
     await asyncio.to_thread(queue.begin_stage, lease, "only", 1, 1)
-    await asyncio.to_thread(queue.note, lease, [("info", f"m{n}") for n in range(450)])
+    await asyncio.to_thread(queue.note, lease, [Note("info", f"m{n}") for n in range(450)])
     await asyncio.to_thread(queue.finish, lease, {"registered": []})
     answer = await asyncio.wait_for(stream, 30)
     assert answer.headers["content-type"].startswith("text/event-stream")
@@ -237,7 +238,7 @@ async def test_a_stream_tells_everything_and_ends_with_the_job(app: FastAPI, que
 @pytest.mark.parametrize("header", [True, False])
 async def test_a_stream_goes_on_where_it_was_left(app: FastAPI, queue: Queue, header: bool) -> None:
     job_id = await submitted(app)
-    queue.note(claimed(queue), [("info", "seen"), ("info", "new")])
+    queue.note(claimed(queue), [Note("info", "seen"), Note("info", "new")])
     queue.cancel(job_id)
     queue.cancelled(Lease(job_id, 1, "script", {}, 1))
     page = (await get(app, f"{JOBS}/{job_id}/events")).json()["data"]

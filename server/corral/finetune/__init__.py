@@ -1,0 +1,12 @@
+"""OpenAI's fine-tuning jobs, run on this machine. A job is a row of the queue (`corral.jobs`).
+
+schemas.py   what may be asked for      names.py    ids and model names
+service.py   create, list, cancel …     objects.py  rows as OpenAI's objects
+routes.py    /v1/fine_tuning/jobs       kind.py     the stages of a job
+validate.py, beside.py, results.py      stages, and what runs stages beside serving
+"""
+
+from corral.jobs.kinds import Kinds
+
+KIND = "finetune"
+KINDS = Kinds({KIND: "corral.finetune.kind"})

@@ -1,0 +1,194 @@
+"""The stages of a fine-tuning job: validate, render, train, parity, evaluate, results; then the
+registration. Every stage can be killed and run again.
+
+    work/input/   the rows as they are used       work/rows, work/valid   rendered
+    work/train/   checkpoints, metrics.csv        work/evaluation.*       what was measured
+    out/          adapters with their manifests
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from corral.errors import BadRequest
+from corral.finetune import KIND as NAME
+from corral.finetune.names import model_name
+from corral.finetune.schemas import Hyperparameters, Integration, Options
+from corral.finetune.validate import EVALUATION, TRAINING, VALIDATION
+from corral.jobs import kinds
+from corral.jobs.kinds import Kind, Stage, stage_argv
+from corral.registry.catalog import Model
+from corral.registry.scan import scan
+from corral.settings import Settings
+
+VALIDATE, TRAIN, PARITY, RESULTS = "validate", "train", "parity", "results"
+ADAPTER = "adapter.gguf"
+
+
+class Spec(kinds.Spec):
+    """What a job trains: names and file ids, resolved when it was made. `asked` is the model's name as
+    the client wrote it; `ignored` are hyperparameters that mean nothing here."""
+
+    model: str = Field(min_length=1, max_length=300)
+    asked: str = ""
+    training_file: str
+    validation_file: str | None = None
+    suffix: str = ""
+    seed: int
+    method: str = "supervised"
+    n_epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate_multiplier: float | None = None
+    beta: float | None = None
+    options: Options = Options()
+    metadata: dict[str, str] | None = None
+    integrations: tuple[Integration, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def hyperparameters(self) -> Hyperparameters:
+        """OpenAI's."""
+        return Hyperparameters(
+            **{name: getattr(self, name) for name in Hyperparameters.model_fields}
+        )
+
+
+def plan(spec: Spec, settings: Settings, folder: Path) -> tuple[Stage, ...]:
+    """The stages over the base as it is served here."""
+    base = scan(settings).find(spec.model)
+    if base.kind != "base":
+        raise BadRequest(f"`{spec.model}` is no longer a model to train", param="model")
+    return _Plan(spec, settings, folder, base).stages()
+
+
+class _Plan:
+    def __init__(self, spec: Spec, settings: Settings, folder: Path, base: Model) -> None:
+        self._spec, self._settings, self._folder, self._base = spec, settings, folder, base
+        self._work, self._out = folder / "work", folder / "out"
+        self._input = self._work / "input"
+        self._name = model_name(base.name, spec.suffix, folder.name)
+
+    def stages(self) -> tuple[Stage, ...]:
+        render = [Stage("render", self._render(TRAINING, "rows"))]
+        if self._spec.validation_file:
+            render.append(Stage("render-valid", self._render(VALIDATION, "valid")))
+        parts = [Stage(VALIDATE, self._validate()), *render, Stage(TRAIN, self._train())]
+        parts.append(Stage(PARITY, self._parity()))
+        if self._spec.options.evaluate:
+            parts.append(Stage("evaluate", self._evaluate()))
+        parts.append(Stage(RESULTS, self._results(), own=True))
+        return tuple(parts)
+
+    def _validate(self) -> tuple[str, ...]:
+        spec, options = self._spec, self._spec.options
+        words = {
+            "training": self._file(spec.training_file),
+            "validation": self._file(spec.validation_file),
+            "evaluation": self._file(options.evaluation_file),
+            "rows": options.evaluation_rows if options.evaluate else 0,
+            "method": spec.method,
+            "engine": options.engine,
+            "seed": spec.seed,
+            "out": self._input,
+        }
+        notes = [f"--note={note}" for note in _notes(spec, self._base)]
+        return _module("validate", *_flags(words), *notes)
+
+    def _render(self, name: str, out: str) -> tuple[str, ...]:
+        options = self._spec.options
+        words = {
+            "model": self._base.path,
+            "file": self._input / name,
+            "out": self._work / out,
+            "max-length": options.max_length,
+            "too-long": options.too_long,
+        }
+        return _beside(stage_argv("render_data.py", *_flags(words)))
+
+    def _train(self) -> tuple[str, ...]:
+        spec, options = self._spec, self._spec.options
+        words: dict[str, Any] = {
+            "model": self._base.path,
+            "rows": self._work / "rows",
+            "valid-token-rows": self._work / "valid" if spec.validation_file else None,
+            "work": self._work / "train",
+            "out": self._out / ADAPTER,
+            "name": self._name,
+            "base-name": self._base.name,
+            "base-sha256": self._base.sha256,
+            "checkpoints": True,
+            "method": spec.method,
+            "seed": spec.seed,
+            "epochs": spec.n_epochs,
+            "batch-size": spec.batch_size,
+            "rate-multiplier": spec.learning_rate_multiplier,
+            "beta": spec.beta,
+            "targets": ",".join(options.targets),
+        }
+        same = (
+            "engine device rank alpha dropout rate schedule warmup clip batch_tokens micro_tokens precision "
+            "gradient_checkpointing quantised_base valid_every valid_rows keep_checkpoints checkpoint_seconds"
+        )
+        words |= {name.replace("_", "-"): getattr(options, name) for name in same.split()}
+        room: dict[str, Any] = {"device": options.device}
+        if options.memory == "wait":
+            room |= {"model": self._base.path, "tokens": options.micro_tokens, "rank": options.rank}
+        return _beside(stage_argv("finetune_lora.py", *_flags(words)), room)
+
+    def _parity(self) -> tuple[str, ...]:
+        words = {
+            "model": self._base.path,
+            "adapter": self._out / ADAPTER,
+            "rows": self._work / "rows",
+            "file": self._input / TRAINING,
+            "checkpoint": self._work / "train" / "adapter",
+        }
+        return _beside(stage_argv("check_parity.py", *_flags(words)))
+
+    def _evaluate(self) -> tuple[str, ...]:
+        file = self._input / EVALUATION
+        manifest = self._out / f"{self._name.replace(':', '_')}.manifest.json"
+        words = {
+            "file": file,
+            "loss": True,
+            "metrics": self._work / "train" / "metrics.csv",
+            "html": self._work / "evaluation.html",
+            "out": self._work / "evaluation.json",
+            "manifest": manifest,
+        }
+        base, tuned = self._base.path, f"{self._base.path}+{self._out / ADAPTER}"
+        variants = (f"--variant=base={base}", f"--variant=tuned={tuned}")
+        return _beside(stage_argv("evaluate.py", *variants, *_flags(words)), {"if": file})
+
+    def _results(self) -> tuple[str, ...]:
+        return _module("results", self._folder, self._name)
+
+    def _file(self, file_id: str | None) -> Path | None:
+        return self._settings.data_dir / "files" / file_id if file_id else None
+
+
+def _notes(spec: Spec, base: Model) -> list[str]:
+    notes = [f"hyperparameter `{name}` means nothing here and is ignored" for name in spec.ignored]
+    if spec.asked and spec.asked != base.name:
+        notes.append(f"`{spec.asked}` is another name here; the base is `{base.name}`")
+    return notes
+
+
+def _flags(words: dict[str, Any]) -> list[str]:
+    """`--word=value`, so that no value is taken for a flag; what was not given is left out."""
+    given = {word: value for word, value in words.items() if value not in (None, "", False)}
+    return [f"--{word}" if value is True else f"--{word}={value}" for word, value in given.items()]
+
+
+def _module(name: str, *arguments: object) -> tuple[str, ...]:
+    return (sys.executable, "-m", f"corral.finetune.{name}", *map(str, arguments))
+
+
+def _beside(program: tuple[str, ...], words: dict[str, Any] | None = None) -> tuple[str, ...]:
+    """Run a program beside serving; see `beside.py`."""
+    return _module("beside", *_flags(words or {}), "--", *program)
+
+
+KIND = Kind(NAME, Spec, plan)

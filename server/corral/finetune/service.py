@@ -1,0 +1,246 @@
+"""Fine-tuning jobs: create, list, cancel, pause … Blocking; routes call it through threads, the
+command line directly. Every answer is JSON-ready, as OpenAI's API has it."""
+
+import json
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from corral import database
+from corral.errors import BadRequest, NotFound, PermissionDenied
+from corral.files.store import Files
+from corral.finetune import KIND, names
+from corral.finetune.kind import Spec
+from corral.finetune.objects import checkpoint_object, event_object, job_object
+from corral.finetune.schemas import SEED_MAX, CreateJob
+from corral.jobs.queue import Queue
+from corral.registry.bundled import entries
+from corral.registry.catalog import PROVIDER_PREFIX, Model
+from corral.registry.scan import scan
+from corral.registry.store import Registry
+from corral.settings import Settings
+
+LIMIT, LIMIT_MAX = 20, 100
+# How the names of models begin that jobs have made: adapters, and whole models.
+FINE_TUNED = ("ft:", "ft-")
+PAGE = 100
+TRAINING_PURPOSES = ("fine-tune",)
+EVALUATION_PURPOSES = ("fine-tune", "evals", "user_data")
+
+
+class FineTuning:
+    """The jobs of one data directory. Cheap to make."""
+
+    def __init__(self, settings: Settings, files: Files, queue: Queue, registry: Registry) -> None:
+        self._settings, self._files = settings, files
+        self._queue, self._registry = queue, registry
+
+    @classmethod
+    def of(cls, settings: Settings) -> "FineTuning":
+        """Those of the settings' data directory."""
+        queue = Queue(database.ready(settings))
+        return cls(settings, Files(settings), queue, Registry(settings))
+
+    def create(
+        self, request: CreateJob | Mapping[str, Any], owner: str = names.OWNER
+    ) -> dict[str, Any]:
+        """Put a job at the end of the line. BadRequest, or NotFound for the model, names the field."""
+        if not isinstance(request, CreateJob):
+            request = CreateJob.parse(request)
+        spec = self._spec(request, owner)
+        row = self._queue.submit(KIND, json.loads(spec.model_dump_json()), owner=owner)
+        return job_object(row)
+
+    def list(
+        self,
+        limit: int = LIMIT,
+        after: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        owner: str | None = None,
+    ) -> dict[str, Any]:
+        """A page of jobs, the newest first: those with all pairs of `metadata`, where it is given
+        (empty: those without any)."""
+        found = list[RowMapping]()
+        for row in self._rows(self._after(after)):
+            if not _matches(row, metadata) or owner not in (None, row["owner"]):
+                continue
+            if len(found) == limit:
+                return page([job_object(row) for row in found], True)
+            found.append(row)
+        return page([job_object(row) for row in found], False)
+
+    def get(self, job_id: str) -> dict[str, Any]:
+        """One job; NotFound."""
+        return job_object(self._row(job_id))
+
+    def cancel(self, job_id: str) -> dict[str, Any]:
+        """Cancel it; one that runs has ended within seconds. Conflict when it has ended otherwise."""
+        return self._do(job_id, self._queue.cancel)
+
+    def pause(self, job_id: str) -> dict[str, Any]:
+        """Stop it with a checkpoint until `resume`. Conflict when it has ended."""
+        return self._do(job_id, self._queue.pause)
+
+    def resume(self, job_id: str) -> dict[str, Any]:
+        """Let it go on where it has stopped. Conflict when it has ended."""
+        return self._do(job_id, self._queue.resume)
+
+    def events(self, job_id: str, limit: int = LIMIT, after: str | None = None) -> dict[str, Any]:
+        """A page of its events, the newest first."""
+        before = names.event_number(after) if after else None
+        job = self._row(job_id)
+        rows, more = self._queue.events(job["id"], limit, before=before)
+        return page([event_object(row, job) for row in rows], more)
+
+    def checkpoints(self, job_id: str, limit: int = 10, after: str | None = None) -> dict[str, Any]:
+        """A page of its checkpoints, the newest first; none before it has succeeded."""
+        row = self._row(job_id)
+        made = row["result"]["result"]["checkpoints"] if row["status"] == "succeeded" else []
+        ids = [each["id"] for each in made]
+        if after and after not in ids:
+            raise BadRequest(
+                f"`{after[:80]}` is no checkpoint of job {job_id}; GET …/checkpoints lists them",
+                param="after",
+            )
+        rest = made[ids.index(after) + 1 :] if after else made
+        return page([checkpoint_object(each, row) for each in rest[:limit]], len(rest) > limit)
+
+    def delete_model(self, name: str) -> dict[str, Any]:
+        """Forget a fine-tuned model, or a checkpoint of one; its files go with the next `models gc`."""
+        plain = name.removeprefix(PROVIDER_PREFIX)
+        ours = plain.startswith(FINE_TUNED)
+        bundled = plain in entries(self._settings.bundled_models_dir)
+        if not ours and (bundled or self._registry.revisions(plain)):
+            raise PermissionDenied(
+                f"`{plain}` is no fine-tuned model; `corral models rm` removes other models, on the "
+                "machine itself",
+                param="model",
+            )
+        self._registry.remove(plain)
+        return {"id": name, "object": "model", "deleted": True}
+
+    # ---- inside ----------------------------------------------------------------------------------
+
+    def _spec(self, request: CreateJob, owner: str) -> Spec:
+        """The request with every name resolved and every default that is ours filled in."""
+        base = self._base(request.model)
+        options, ignored = request.options()
+        suffix = names.clean_suffix(request.suffix) if request.suffix else ""
+        names.check_length(base.name, suffix)
+        for field in ("training_file", "validation_file"):
+            self._check_file(getattr(request, field), field, TRAINING_PURPOSES, owner)
+        self._check_file(
+            options.evaluation_file, "corral.evaluation_file", EVALUATION_PURPOSES, owner
+        )
+        if request.integrations and find_spec("wandb") is None:
+            raise BadRequest(
+                "`integrations`: the package `wandb` is not installed where Corral runs; "
+                "`pip install wandb` there, or leave it out",
+                param="integrations",
+            )
+        seed = request.seed if request.seed is not None else secrets.randbelow(SEED_MAX)
+        return Spec(
+            model=base.name,
+            asked=request.model.removeprefix(PROVIDER_PREFIX),
+            training_file=request.training_file,
+            validation_file=request.validation_file,
+            suffix=suffix,
+            seed=seed,
+            method=request.method.type,
+            **request.hyper().given(),
+            options=options,
+            metadata=request.metadata,
+            integrations=request.integrations or (),
+            ignored=ignored,
+        )
+
+    def _base(self, asked: str) -> Model:
+        """The model to train. An alias of an adapter (`gpt-4o-mini` is one) means the adapter's base."""
+        catalog = scan(self._settings)
+        model = catalog.find(asked)
+        if model.kind == "adapter" and model.base and model.name not in asked:
+            model = catalog.find(model.base)
+        if model.kind == "base":
+            return model
+        if model.kind == "adapter":
+            raise BadRequest(
+                f"`{model.name}` is an adapter over `{model.base}`; train `{model.base}` with the rows of "
+                "both, for an adapter over an adapter cannot be served",
+                param="model",
+            )
+        raise BadRequest(
+            f"`{model.name}` is an embedding model, which cannot be fine-tuned; choose a chat model",
+            param="model",
+        )
+
+    def _check_file(
+        self, file_id: str | None, field: str, purposes: tuple[str, ...], owner: str
+    ) -> None:
+        if file_id is None:
+            return
+        try:
+            purpose = self._files.get(file_id, owner).purpose
+        except NotFound:
+            raise BadRequest(
+                f"`{field}`: there is no file `{file_id}`; POST /v1/files uploads one, with the "
+                f"purpose `{purposes[0]}`",
+                param=field,
+                code="invalid_file",
+            ) from None
+        if purpose not in purposes:
+            raise BadRequest(
+                f"`{field}`: `{file_id}` was uploaded with the purpose `{purpose}`; it must be "
+                f"`{purposes[0]}`",
+                param=field,
+                code="invalid_file",
+            )
+
+    def _row(self, job_id: str) -> RowMapping:
+        try:
+            row = self._queue.get(names.queue_id(job_id))
+        except NotFound:
+            raise names.unknown_job(job_id) from None
+        if row["kind"] != KIND:
+            raise names.unknown_job(job_id)
+        return row
+
+    def _do(self, job_id: str, change: Callable[[str], RowMapping]) -> dict[str, Any]:
+        return job_object(change(self._row(job_id)["id"]))
+
+    def _after(self, job_id: str | None) -> str | None:
+        if job_id is None:
+            return None
+        try:
+            return str(self._row(job_id)["id"])
+        except NotFound:
+            raise names.unknown_job(job_id, param="after") from None
+
+    def _rows(self, after: str | None) -> Iterator[RowMapping]:
+        more = True
+        while more:
+            rows, more = self._queue.list(PAGE, after, kind=KIND)
+            yield from rows
+            after = rows[-1]["id"] if rows else None
+
+
+def _matches(row: RowMapping, metadata: Mapping[str, str] | None) -> bool:
+    there: dict[str, str] = row["spec"].get("metadata") or {}
+    if metadata is None:
+        return True
+    if not metadata:
+        return not there
+    return all(there.get(name) == value for name, value in metadata.items())
+
+
+def page(data: list[dict[str, Any]], more: bool) -> dict[str, Any]:
+    """A page of objects."""
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": more,
+    }
