@@ -27,10 +27,10 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-def put(store: BlobStore, source: Path, **more: bool) -> Path:
+def put(store: BlobStore, source: Path, move: bool = False) -> Path:
     """The blob that `source` becomes."""
     with store.adding("db"):
-        found, size = store.put(source, **more)
+        found, size = store.put(source, move=move)
     assert (found, size) == (SHA256, len(CONTENT))
     return store.path(SHA256)
 
