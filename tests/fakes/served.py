@@ -54,7 +54,7 @@ class Served:
             "CORRAL_DATA": str(self.data_dir),
             "CORRAL_LLAMA_BIN_DIR": str(fake_llama(root / "bin", *flags)),
             "CORRAL_BUNDLED_MODELS_DIR": str(root / "none"),
-            "CORRAL_ALIASES": "gpt-4o=tuned",
+            "CORRAL_ALIASES": "gpt-4o=tuned,gpt-4o+tools=tiny",
             "CORRAL_DEFAULT_MODEL": "tiny",
             "CORRAL_PRELOAD": "tiny",
             "CORRAL_STOP_TIMEOUT": "2",

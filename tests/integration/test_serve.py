@@ -43,6 +43,17 @@ async def test_the_name_asked_for_comes_back_and_the_adapter_goes_up(
     assert received["unknown"] == {"kept": [1.5]}
 
 
+@pytest.mark.parametrize(
+    ("tools", "scale"), [(None, 1.0), ([], 1.0), ([{"type": "function"}], 0.0)]
+)
+async def test_an_alias_means_another_model_for_requests_with_tools(
+    served: Served, tools: list[Any] | None, scale: float
+) -> None:
+    _, answer = await ask(served.url, {**chat("gpt-4o"), "tools": tools})
+    assert answer["model"] == "gpt-4o"
+    assert answer["received"]["lora"] == [{"id": 0, "scale": scale}]
+
+
 async def test_a_model_without_adapters_gets_no_lora(served: Served) -> None:
     _, answer = await ask(served.url, chat("other"))
     assert "lora" not in answer["received"]

@@ -168,6 +168,17 @@ def test_names_that_mean_none(catalog: Catalog, asked: str) -> None:
         catalog.find(asked)
 
 
+def test_an_alias_may_mean_another_model_for_requests_with_tools(tmp_path: Path) -> None:
+    bundle(tmp_path, BUNDLE)
+    aliases = {"gpt-4o": "tiny-folio", "gpt-4o+tools": "tiny", "a": "tiny", "a+tools": "absent"}
+    catalog = scan(settings(tmp_path, aliases=aliases))
+    asked = ["gpt-4o", "openai/gpt-4o", "a", "tiny-folio"]
+    found = [catalog.find(name, with_tools=True).name for name in asked]
+    assert found == ["tiny", "tiny", "tiny", "tiny-folio"]
+    assert catalog.find("gpt-4o").name == "tiny-folio"
+    assert catalog.names() == ["tiny", "tiny-embed", "tiny-folio", "gpt-4o", "a"]
+
+
 def test_only_aliases_that_lead_somewhere_are_listed(catalog: Catalog) -> None:
     assert catalog.names() == ["tiny", "tiny-embed", "tiny-folio", "gpt-4o"]
 

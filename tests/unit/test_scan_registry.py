@@ -131,6 +131,20 @@ def test_a_missing_file_is_a_problem_of_that_model_only(settings: Settings, inbo
     assert [(p.name, p.message) for p in catalog.problems] == [("big", message)]
 
 
+def test_an_alias_made_here_ends_what_the_settings_say_of_it_with_tools(
+    settings: Settings, inbox: Path
+) -> None:
+    aliases = {"gpt-4o": "bundled-one", "gpt-4o+tools": "bundled-one"}
+    settings = settings.model_copy(update={"aliases": aliases})
+    registry = Registry(settings)
+    registry.add(base_model(inbox), inbox)
+    registry.alias("gpt-4o", "tiny")
+    assert scan(settings).find("gpt-4o", with_tools=True).name == "tiny"
+    registry.alias("gpt-4o", None)
+    registry.alias("gpt-4o+tools", "tiny")
+    assert scan(settings).find("gpt-4o", with_tools=True).name == "tiny"
+
+
 def test_aliases_made_here_come_before_those_of_the_settings(
     settings: Settings, inbox: Path
 ) -> None:

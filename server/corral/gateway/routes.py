@@ -134,7 +134,8 @@ def _handler(passed: Passed) -> Callable[[Request, InGateway], Awaitable[Respons
         body = bodies.parse(await request.body())
         default = gateway.settings.default_model if passed.model_optional else None
         asked = bodies.asked_model(body, default)
-        serving, model = await gateway.runtime.board.take(asked)
+        with_tools = bool(body.get("tools"))
+        serving, model = await gateway.runtime.board.take(asked, with_tools=with_tools)
         # No await from here on: the relay holds the section that `serving` names.
         RequestContext.of(request.scope).model = model.name
         _check_kind(passed, model, asked, serving.catalog)

@@ -25,6 +25,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z")
 ADAPTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}\Z")
 SHARD = re.compile(r"(?P<stem>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})\Z")
 PROVIDER_PREFIX = "openai/"
+# After an alias: what it means for a request that brings tools.
+WITH_TOOLS = "+tools"
 
 
 @dataclass(frozen=True)
@@ -76,14 +78,19 @@ class Catalog:
     problems: tuple[Problem, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
 
-    def find(self, name: str) -> Model:
+    def find(self, name: str, *, with_tools: bool = False) -> Model:
         """The model that a client means by `name`.
 
         Names are looked up whole, never split. One leading `openai/` (LiteLLM and DSPy send it) and
-        percent-encoding are undone when the name as sent is unknown.
+        percent-encoding are undone when the name as sent is unknown. An alias may lead elsewhere
+        `with_tools`: `NAME+tools` among the aliases, where its model is there.
         """
         for candidate in _spellings(name):
-            model = self.models.get(self.aliases.get(candidate, candidate))
+            target = self.aliases.get(candidate, candidate)
+            if with_tools:
+                special = self.aliases.get(candidate + WITH_TOOLS, target)
+                target = special if special in self.models else target
+            model = self.models.get(target)
             if model is not None:
                 return model
         raise ModelNotFound(self._unknown(name), param="model")
@@ -111,8 +118,9 @@ class Catalog:
         return replace(self, models=dict(sorted(models.items())))
 
     def names(self) -> list[str]:
-        """Every name that `find` knows, aliases with a working target included."""
-        return [*self.models, *(a for a, target in self.aliases.items() if target in self.models)]
+        """Every name to be sent as `model`, aliases with a working target included."""
+        working = (a for a, target in self.aliases.items() if target in self.models)
+        return [*self.models, *(a for a in working if not a.endswith(WITH_TOOLS))]
 
     def _unknown(self, name: str) -> str:
         broken = [problem for problem in self.problems if problem.name in _spellings(name)]

@@ -1,11 +1,22 @@
 """Find what there is to serve: the bundled models, the registry's, and GGUF files in folders."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from corral.errors import InvalidModel
 from corral.registry import bundled
-from corral.registry.catalog import SHARD, Catalog, Collector, Default, Kind, Model, shards, tame
+from corral.registry.catalog import (
+    SHARD,
+    WITH_TOOLS,
+    Catalog,
+    Collector,
+    Default,
+    Kind,
+    Model,
+    shards,
+    tame,
+)
 from corral.registry.gguf_header import Header, read_header
 from corral.settings import Settings
 
@@ -22,7 +33,12 @@ def scan(settings: Settings) -> Catalog:
     aliases = _registry(settings, collector)
     for folder in (settings.data_dir / "models", *settings.models_dirs):
         _folder(folder, collector)
-    return collector.catalog({**settings.aliases, **aliases})
+    return collector.catalog({**_still_meant(settings.aliases, aliases), **aliases})
+
+
+def _still_meant(given: Mapping[str, str], made: Mapping[str, str]) -> dict[str, str]:
+    """The aliases of the settings; what a name meant for requests with tools ends when it is made to mean another."""
+    return {a: t for a, t in given.items() if a.removesuffix(WITH_TOOLS) not in made}
 
 
 def _bundled(folder: Path, collector: Collector) -> None:

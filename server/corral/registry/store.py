@@ -18,6 +18,7 @@ from corral import database
 from corral.errors import Conflict, ModelNotFound
 from corral.registry import bundled, intake, rows
 from corral.registry.blobs import AtStep, BlobStore
+from corral.registry.catalog import WITH_TOOLS
 from corral.registry.disk import OnBytes, ignore
 from corral.registry.manifest import ArtifactKind, BaseOf, Manifest, ManifestFile, now
 from corral.registry.verify import Checker, Finding
@@ -149,8 +150,8 @@ class Registry:
             return rows.all_aliases(connection)
 
     def alias(self, name: str, target: str | None) -> None:
-        """Let `name` mean the model `target`; without a target, no longer."""
-        intake.check_name(name, "adapter")
+        """Let `name`, or `name+tools` for requests with tools, mean the model `target`; without a target, no longer."""
+        intake.check_name(name.removesuffix(WITH_TOOLS), "adapter")
         self._check_not_bundled(name)
         with database.writing(database.ready(self._settings)) as connection:
             if rows.of_name(connection, name):

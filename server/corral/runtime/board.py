@@ -49,11 +49,11 @@ class Board:
         self._paused: dict[str, asyncio.Event] = {}
         self._used = {s.model.name: s.generation for s in serving.layout.sections}
 
-    async def take(self, name: str) -> tuple[Serving, Model]:
+    async def take(self, name: str, *, with_tools: bool = False) -> tuple[Serving, Model]:
         """What is served, and the model that `name` means there; waits while its base is paused.
         Call `hold` before the next await. Raises ModelNotFound."""
         while True:
-            model = self.serving.catalog.find(name)
+            model = self.serving.catalog.find(name, with_tools=with_tools)
             paused = self._paused.get(model.base or model.name)
             if paused is None:
                 return self.serving, model
