@@ -10,6 +10,8 @@ from fastapi import FastAPI
 from corral.files.routes import FileRoutes, body_limit
 from corral.files.store import Files
 from corral.files.upload_routes import UploadRoutes
+from corral.finetune import KINDS as FINETUNE
+from corral.finetune.routes import FineTuningRoutes
 from corral.gateway import handlers, health, models, routes
 from corral.gateway.auth import AuthMiddleware
 from corral.gateway.context import ContextMiddleware
@@ -23,7 +25,9 @@ from corral.registry.scan import scan
 from corral.registry.store import Registry
 from corral.runtime.upstream import Runtime
 from corral.settings import Settings
-from corral.shelf import KINDS
+from corral.shelf import KINDS as SHELF
+
+KINDS = SHELF.beside(FINETUNE)
 
 
 def create_app(settings: Settings, catalog: Catalog | None = None, kinds: Kinds = KINDS) -> FastAPI:
@@ -49,6 +53,7 @@ def create_app(settings: Settings, catalog: Catalog | None = None, kinds: Kinds 
         JobRoutes(settings, kinds, gateway.stopping).router(),
         FileRoutes(settings, files).router(),
         UploadRoutes(settings, files).router(),
+        FineTuningRoutes(settings).router(),
     )
     for router in (routes.build_router(), models.router, health.router, *own):
         app.include_router(router)

@@ -163,6 +163,14 @@ def test_a_failed_stage_tells_why(
     assert set(left) <= {"logs", "spec.json"}
 
 
+def test_a_stage_may_say_what_failed_for_programs_too(settings: Settings) -> None:
+    told = '{"type": "failure", "message": "row 3", "code": "bad_row", "param": "training_file"}'
+    with pytest.raises(ToolError) as caught:
+        run(settings, (f"raw={told}", "error=row 3", "exit=1"))
+    error = caught.value
+    assert (error.message, error.code, error.param) == ("row 3", "bad_row", "training_file")
+
+
 def test_a_program_that_is_not_there_is_told(settings: Settings, tmp_path: Path) -> None:
     stage = Stage("gone", (str(tmp_path / "gone"),))
     with pytest.raises(ToolError, match=r"cannot start .*gone: .*No such file"):

@@ -3,7 +3,7 @@
     python -m corral.finetune.beside [--if FILE] [--model GGUF …] -- PROGRAM ARGUMENTS… --events FILE
 
 Becomes PROGRAM, so signals and exit status are its own. With --if nothing is run where FILE is missing.
-With --model it waits until a training over that model fits into what is free, and says so; what
+With --give=FLAG=FILE that flag is given to PROGRAM where FILE is there. With --model it waits until a training over that model fits into what is free, and says so; what
 could not fit into an idle machine either is refused.
 """
 
@@ -32,6 +32,7 @@ def main() -> None:
     cut = sys.argv.index("--")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--if", type=Path, dest="file")
+    parser.add_argument("--give", default="", metavar="FLAG=FILE")
     parser.add_argument("--model", type=Path, help="wait for the memory that training it takes")
     parser.add_argument("--tokens", type=int)
     parser.add_argument("--rank", type=int)
@@ -41,6 +42,8 @@ def main() -> None:
     if args.file and not args.file.is_file():
         events.result({})
         return
+    if args.give and Path(args.give.partition("=")[2]).is_file():
+        program.insert(2, args.give)  # behind Python and the script
     step_back()
     try:
         if args.model:

@@ -1,9 +1,9 @@
-"""The stages of a fine-tuning job: validate, render, train, parity, evaluate, results; then the
-registration. Every stage can be killed and run again.
+"""The stages of a fine-tuning job: validate, render, train, parity; merge, quantize and gate where whole
+models were asked for; evaluate, results; then the registration. Every stage can be killed and run again.
 
     work/input/   the rows as they are used       work/rows, work/valid   rendered
     work/train/   checkpoints, metrics.csv        work/evaluation.*       what was measured
-    out/          adapters with their manifests
+    work/merged/  base and adapter in one         out/                    models with their manifests
 """
 
 import sys
@@ -14,12 +14,16 @@ from pydantic import Field
 
 from corral.errors import BadRequest
 from corral.finetune import KIND as NAME
-from corral.finetune.names import model_name
+from corral.finetune.names import model_name, whole_name
 from corral.finetune.schemas import Hyperparameters, Integration, Options
 from corral.finetune.validate import EVALUATION, TRAINING, VALIDATION
 from corral.jobs import kinds
 from corral.jobs.kinds import Kind, Stage, stage_argv
 from corral.registry.catalog import Model
+from corral.registry.fit import Shape
+from corral.registry.fit_subject import file_type, shard_paths
+from corral.registry.gguf_header import read_header
+from corral.registry.quant_types import quant_types
 from corral.registry.scan import scan
 from corral.settings import Settings
 
@@ -69,6 +73,9 @@ class _Plan:
         self._work, self._out = folder / "work", folder / "out"
         self._input = self._work / "input"
         self._name = model_name(base.name, spec.suffix, folder.name)
+        self._types = [
+            quant_types(settings.llama_bin_dir).find(t).name for t in spec.options.quantise
+        ]
 
     def stages(self) -> tuple[Stage, ...]:
         render = [Stage("render", self._render(TRAINING, "rows"))]
@@ -76,6 +83,10 @@ class _Plan:
             render.append(Stage("render-valid", self._render(VALIDATION, "valid")))
         parts = [Stage(VALIDATE, self._validate()), *render, Stage(TRAIN, self._train())]
         parts.append(Stage(PARITY, self._parity()))
+        if self._spec.options.merged or self._types:
+            parts.append(Stage("merge", self._merge()))
+        if self._types:
+            parts += [Stage("quantize", self._quantize()), Stage("gate", self._gate())]
         if self._spec.options.evaluate:
             parts.append(Stage("evaluate", self._evaluate()))
         parts.append(Stage(RESULTS, self._results(), own=True))
@@ -147,6 +158,50 @@ class _Plan:
         }
         return _beside(stage_argv("check_parity.py", *_flags(words)))
 
+    def _merge(self) -> tuple[str, ...]:
+        words = {
+            "model": self._base.path,
+            "lora": self._out / ADAPTER,
+            "name": whole_name(self._name),
+            "to": "folder",
+            "dest": self._work / "merged",
+            "bin": self._settings.llama_bin_dir,
+            "force": True,
+        }
+        return _beside(stage_argv("export_model.py", *_flags(words)))
+
+    @property
+    def _merged(self) -> Path:
+        """Where that stage leaves the merged model: 16 bits, or 32 where the base has them."""
+        shape = Shape([read_header(path, details=True) for path in shard_paths(self._base.path)])
+        kind = "F32" if file_type(shape) == "F32" else "F16"
+        name = whole_name(self._name)
+        return self._work / "merged" / name / f"{name}-{kind}.gguf"
+
+    def _quantize(self) -> tuple[str, ...]:
+        words = {
+            "model": self._merged,
+            "name": whole_name(self._name),
+            "out": self._out,
+            "bin": self._settings.llama_bin_dir,
+            "replace": True,
+        }
+        return _beside(stage_argv("quantize_gguf.py", *_flags(words), *self._types))
+
+    def _gate(self) -> tuple[str, ...]:
+        words = {
+            "base": self._merged,
+            "name": whole_name(self._name),
+            "manifests": self._out,
+            "bin": self._settings.llama_bin_dir,
+            "no-bench": True,
+        }
+        scored = {"give": f"--score-file={self._input / EVALUATION}"}
+        return _beside(stage_argv("measure_gguf.py", *_flags(words), *self._quantised()), scored)
+
+    def _quantised(self) -> list[Path]:
+        return [self._out / f"{whole_name(self._name)}-{kind}.gguf" for kind in self._types]
+
     def _evaluate(self) -> tuple[str, ...]:
         file = self._input / EVALUATION
         manifest = self._out / f"{self._name.replace(':', '_')}.manifest.json"
@@ -159,11 +214,14 @@ class _Plan:
             "manifest": manifest,
         }
         base, tuned = self._base.path, f"{self._base.path}+{self._out / ADAPTER}"
-        variants = (f"--variant=base={base}", f"--variant=tuned={tuned}")
+        whole = zip(self._types, self._quantised(), strict=True)
+        variants = [f"--variant=base={base}", f"--variant=tuned={tuned}"]
+        variants += [f"--variant=tuned {kind}={path}" for kind, path in whole]
         return _beside(stage_argv("evaluate.py", *variants, *_flags(words)), {"if": file})
 
     def _results(self) -> tuple[str, ...]:
-        return _module("results", self._folder, self._name)
+        merged = [f"--merged={self._merged}"] if self._spec.options.merged else []
+        return _module("results", self._folder, self._name, *merged)
 
     def _file(self, file_id: str | None) -> Path | None:
         return self._settings.data_dir / "files" / file_id if file_id else None

@@ -64,6 +64,11 @@ def model_name(base: str, suffix: str, folder: str) -> str:
     return f"ft:{base}:{OWNER}:{suffix}:{folder.rpartition('_')[2][:8]}"
 
 
+def whole_name(name: str) -> str:
+    """What the merged model is called: a model by itself may have no colons in its name."""
+    return tame(name)
+
+
 def check_length(base: str, suffix: str) -> None:
     """BadRequest when the names of model and checkpoints would be too long."""
     longest = model_name(base, suffix, "x" * 8) + "x" * CHECKPOINT_MAX

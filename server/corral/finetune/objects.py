@@ -20,6 +20,8 @@ STAGES = {
     "parity": "Checking that serving sees what training saw",
     "evaluate": "Measuring the base against the tuned model",
     "merge": "Merging the adapter into the base",
+    "quantize": "Quantising the merged model",
+    "gate": "Measuring what quantising lost",
     "results": "Storing the result files",
     "register": "Registering the model",
 }
@@ -137,6 +139,7 @@ def _local(row: RowMapping, spec: Spec, done: dict[str, Any]) -> dict[str, Any]:
         "options": _changed(spec.options),
         "training": done.get("training"),
         "evaluation": done.get("evaluation"),
+        "whole_models": done.get("whole_models", []),
     }
 
 

@@ -8,16 +8,17 @@ FOLDER is the job's. Can be run again: the files' ids follow from the job's.
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from corral import settings as settings_module
-from corral.errors import CorralError
+from corral.errors import Conflict, CorralError
 from corral.files.store import Files
 from corral.finetune.names import checkpoint_id, checkpoint_step, result_file_id
 from corral.finetune.stage_events import Events
 from corral.registry import manifest as manifests
-from corral.registry.manifest import Manifest
+from corral.registry.manifest import Manifest, ManifestFile
 
 PURPOSE = "fine-tune-results"
 # Where a stage leaves it, and its name for clients.
@@ -37,14 +38,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("name")
+    parser.add_argument("--merged", type=Path, help="register this model as well")
     parser.add_argument("--events", type=Path)
     args = parser.parse_args()
     events = Events(args.events)
     try:
         files = Files(settings_module.load())
+        if args.merged:
+            add_merged(args.merged, args.folder / "out", args.name)
         events.result(gather(args.folder, args.name, files))
     except CorralError as error:
         events.fail(error)
+
+
+def add_merged(path: Path, out: Path, name: str) -> None:
+    """Put the merged model beside the adapter, with a manifest, to be registered."""
+    tuned = manifests.read(out / f"{name.replace(':', '_')}{manifests.SUFFIX}")
+    if path.is_file():
+        path.replace(out / path.name)
+    made = Manifest(
+        name=path.stem,
+        files=(ManifestFile(name=path.name),),
+        base=tuned.base,
+        description=f"{name} and its base in one",
+        settings=tuned.settings,
+        seed=tuned.seed,
+        metrics=tuned.metrics,
+    )
+    manifests.write(made, out)
 
 
 def gather(folder: Path, name: str, files: Files) -> dict[str, Any]:
@@ -57,9 +78,7 @@ def gather(folder: Path, name: str, files: Files) -> dict[str, Any]:
         path = folder / "work" / place
         if path.is_file():
             id = result_file_id(folder.name, filename)
-            files.add_local(
-                path, filename=filename, purpose=PURPOSE, file_id=id, job_id=folder.name
-            )
+            _store(files, path, filename, id, folder.name)
             ids.append(id)
     return {
         "fine_tuned_model": name,
@@ -67,14 +86,26 @@ def gather(folder: Path, name: str, files: Files) -> dict[str, Any]:
         "trained_tokens": facts.get("tokens"),
         "training": facts,
         "n_epochs": model.settings.get("epochs"),
-        "checkpoints": [_checkpoint(each, folder.name) for each in _in_order(found, name)],
+        "checkpoints": [_checkpoint(each, folder.name) for each in _in_order(found)],
+        "whole_models": [each.name for each in found if each.kind == "base"],
         "evaluation": _summary(folder / "work" / "evaluation.json"),
     }
 
 
-def _in_order(found: list[Manifest], name: str) -> list[Manifest]:
+def _store(files: Files, path: Path, filename: str, id: str, job_id: str) -> None:
+    add = partial(
+        files.add_local, path, filename=filename, purpose=PURPOSE, file_id=id, job_id=job_id
+    )
+    try:
+        add()
+    except Conflict:  # a stage before was run again, and measured other times
+        files.delete(id)
+        add()
+
+
+def _in_order(found: list[Manifest]) -> list[Manifest]:
     """The model's checkpoints, the newest first; it is the newest itself."""
-    ours = [each for each in found if each.name.startswith(name)]
+    ours = [each for each in found if each.kind == "adapter"]
     return sorted(ours, key=lambda each: int(each.metrics["training"]["step"]), reverse=True)
 
 

@@ -19,11 +19,14 @@ from corral.finetune.schemas import SEED_MAX, CreateJob
 from corral.jobs.queue import Queue
 from corral.registry.bundled import entries
 from corral.registry.catalog import PROVIDER_PREFIX, Model
+from corral.registry.quant_types import quant_types
 from corral.registry.scan import scan
 from corral.registry.store import Registry
 from corral.settings import Settings
 
 LIMIT, LIMIT_MAX = 20, 100
+# Kills in a row without a checkpoint between them that a job survives, and one.
+ATTEMPTS = 5
 # How the names of models begin that jobs have made: adapters, and whole models.
 FINE_TUNED = ("ft:", "ft-")
 PAGE = 100
@@ -51,7 +54,8 @@ class FineTuning:
         if not isinstance(request, CreateJob):
             request = CreateJob.parse(request)
         spec = self._spec(request, owner)
-        row = self._queue.submit(KIND, json.loads(spec.model_dump_json()), owner=owner)
+        body = json.loads(spec.model_dump_json())
+        row = self._queue.submit(KIND, body, owner=owner, attempts=ATTEMPTS)
         return job_object(row)
 
     def list(
@@ -141,6 +145,8 @@ class FineTuning:
                 "`pip install wandb` there, or leave it out",
                 param="integrations",
             )
+        if options.quantise:
+            self._check_types(options.quantise)
         seed = request.seed if request.seed is not None else secrets.randbelow(SEED_MAX)
         return Spec(
             model=base.name,
@@ -197,6 +203,16 @@ class FineTuning:
                 param=field,
                 code="invalid_file",
             )
+
+    def _check_types(self, wanted: tuple[str, ...]) -> None:
+        known = quant_types(self._settings.llama_bin_dir)
+        for name in wanted:
+            try:
+                known.find(name)
+            except BadRequest as error:
+                raise BadRequest(
+                    f"`corral.quantise`: {error.message}", param="corral.quantise"
+                ) from None
 
     def _row(self, job_id: str) -> RowMapping:
         try:

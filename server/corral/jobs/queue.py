@@ -195,14 +195,15 @@ class Queue:
 
     # ---- workers -------------------------------------------------------------------------------
 
-    def claim(self, worker: str) -> Lease | None:
-        """The oldest job that waits, or whose worker is not heard of any more; None when there is
-        none. `worker` names who asks."""
-        if not self._waiting():
+    def claim(self, worker: str, only: str | None = None) -> Lease | None:
+        """The oldest job that waits, or whose worker is not heard of any more, or that job `only`; None
+        when there is none. `worker` names who asks."""
+        wanted = _nobody_has() if only is None else and_(_nobody_has(), jobs.c.id == only)
+        if not self._waiting(wanted):
             return None  # an idle worker takes no write lock
         with writing(self._engine) as connection:
             self._reap(connection)
-            row = connection.execute(self._take(worker)).mappings().one_or_none()
+            row = connection.execute(self._take(worker, wanted)).mappings().one_or_none()
             if row is None:
                 return None
             attempt = f", attempt {row['attempts']}" if row["attempts"] > 1 else ""
@@ -292,15 +293,15 @@ class Queue:
 
     # ---- inside ----------------------------------------------------------------------------------
 
-    def _waiting(self) -> bool:
-        open_jobs = select(jobs.c.number).where(_nobody_has()).limit(1)
+    def _waiting(self, wanted: ColumnElement[bool]) -> bool:
+        open_jobs = select(jobs.c.number).where(wanted).limit(1)
         with reading(self._engine) as connection:
             return connection.scalar(open_jobs) is not None
 
-    def _take(self, worker: str) -> Any:
+    def _take(self, worker: str, wanted: ColumnElement[bool]) -> Any:
         oldest = (
             select(jobs.c.number)
-            .where(_nobody_has())
+            .where(wanted)
             .order_by(jobs.c.number)
             .limit(1)
             .with_for_update(skip_locked=True)

@@ -19,7 +19,15 @@ from corral.errors import CorralError
 from corral.jobs import runner
 from corral.jobs.events import Message, Progress
 from corral.jobs.kinds import Kinds
-from corral.jobs.queue import ENDED, LEASE_SECONDS, Lease, LeaseLostError, Note, Queue
+from corral.jobs.queue import (
+    ENDED,
+    LEASE_SECONDS,
+    Lease,
+    LeaseLostError,
+    Note,
+    Queue,
+    is_paused,
+)
 from corral.jobs.runner import Interrupted, Order, Runner, StageKilledError
 from corral.registry.blobs import AtStep
 from corral.registry.disk import ignore
@@ -64,16 +72,30 @@ class Worker:
         self._tidy()
         log.info("worker started", extra={"worker": self._name})
         while not stopping.is_set():
-            try:
-                lease = self._queue.claim(self._name)
-            except CorralError as error:
-                log.error("cannot claim: %s", error.message)
-                lease = None
-            if lease is None:
-                stopping.wait(self._poll)
-            else:
-                self._work(lease, stopping)
+            self._next(stopping)
         log.info("worker stopped", extra={"worker": self._name})
+
+    def run_one(self, job_id: str, stopping: threading.Event) -> None:
+        """Work on this job alone until it has ended, or is paused, or `stopping` is set; while another
+        worker has it, wait."""
+        self._tidy()
+        while not stopping.is_set():
+            row = self._queue.get(job_id)
+            if row["status"] in ENDED or (row["status"] == "queued" and is_paused(row)):
+                return
+            self._next(stopping, job_id)
+
+    def _next(self, stopping: threading.Event, only: str | None = None) -> None:
+        """Run the next job, or wait a moment."""
+        try:
+            lease = self._queue.claim(self._name, only)
+        except CorralError as error:
+            log.error("cannot claim: %s", error.message)
+            lease = None
+        if lease is None:
+            stopping.wait(self._poll)
+        else:
+            self._work(lease, stopping)
 
     def _work(self, lease: Lease, stopping: threading.Event) -> None:
         log.info("job claimed", extra={"job": lease.job_id, "kind": lease.kind})

@@ -9,7 +9,7 @@ import pytest
 
 from corral.errors import DiskFullError, ToolError
 from corral.jobs import stage_log
-from corral.jobs.events import LINE_MAX_BYTES, EventPipe, Message, Progress, Result, parse
+from corral.jobs.events import LINE_MAX_BYTES, EventPipe, Failure, Message, Progress, Result, parse
 
 
 @pytest.fixture
@@ -29,6 +29,18 @@ def pipe() -> Iterator[EventPipe]:
         (
             b'{"type": "message", "level": "warning", "text": "x"}',
             Message(level="warning", text="x"),
+        ),
+        (
+            b'{"type": "message", "text": "x", "data": {"step": 1}}',
+            Message(text="x", data={"step": 1}),
+        ),
+        (
+            b'{"type": "progress", "done": 1, "kept": 1, "left": 2.5}',
+            Progress(done=1, kept=1, left=2.5),
+        ),
+        (
+            b'{"type": "failure", "message": "x", "code": "c", "param": "p"}',
+            Failure(message="x", code="c", param="p"),
         ),
         (b'{"type": "result", "data": {"a": [1]}, "more": 1}', Result(data={"a": [1]})),
         (b"", None),
