@@ -12,9 +12,11 @@ if [ -z "$TORCH" ]; then
   if [ "$BACKEND" = cuda ]; then TORCH=pypi; else TORCH=cpu; fi
 fi
 install --only-binary :all: -r requirements/train.txt
-# The serving tokenizer: training must cut text as serving does. It loads the libraries of this image.
-blocks '^(llama-cpp-python|diskcache)==' requirements/data.txt >/tmp/bindings.txt
-CMAKE_ARGS=-DLLAMA_BUILD=OFF install -r /tmp/bindings.txt
+# Of the data group what the stages use: the serving tokenizer, for training must cut text as serving does (it
+# loads the libraries of this image), the rows' parser, and the check of answers against their schema.
+blocks '^(llama-cpp-python|diskcache|msgspec|jsonschema|jsonschema-specifications|referencing|rpds-py)==' \
+  requirements/data.txt >/tmp/stages.txt
+CMAKE_ARGS=-DLLAMA_BUILD=OFF install -r /tmp/stages.txt
 
 case $TORCH in
   cpu)

@@ -3,11 +3,10 @@
 # /usr/share/sbom/corral.cdx.json. Debian's packages by debsbom, Python's by cyclonedx-py, llama.cpp and
 # the bundled models, which no package manager knows, by hand; debsbom joins the three.
 set -euo pipefail
-tools=/opt/sbom/bin
+tools=/mnt/bin
 build=/opt/corral/build/llama/current/build-info.json
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# The installed scripts of an environment name its Python by path: still the same here.
 cdx() { "$tools/debsbom" "$1" -t cdx --cdx-schema-version 1.6 "${@:2}"; }
 
 cdx generate --no-recommends-deps -r / -o "$work/debian"

@@ -29,6 +29,7 @@ class Scorer:
         # llama.cpp keeps the pointer, so the callback must live as long as this object.
         self._log = self._api.llama_log_callback(lambda level, text, data: None)
         self._api.llama_log_set(self._log, ctypes.c_void_p())
+        self._load_backends()
         self._api.llama_backend_init()
         self._model = self._api.llama_model_load_from_file(
             str(model).encode(), self._api.llama_model_default_params()
@@ -45,6 +46,12 @@ class Scorer:
         )
         self._adapter = self._load_adapter(adapter) if adapter else None
         self.use_adapter(adapter is not None)
+
+    def _load_backends(self) -> None:
+        """Where they are modules, as in the images: llama.cpp itself would look beside Python."""
+        library = self._api.llama_cpp._lib
+        if not library.ggml_backend_dev_count():
+            library.ggml_backend_load_all_from_path(str(Path(library._name).parent).encode())
 
     def _load_adapter(self, path: Path) -> Any:
         adapter = self._api.llama_adapter_lora_init(self._model, str(path).encode())

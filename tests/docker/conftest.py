@@ -13,7 +13,8 @@ import pytest
 from docker.client import DockerClient
 from docker.errors import DockerException, ImageNotFound
 
-from tests.docker.container import Corral, free_port
+from tests.docker.container import START_SECONDS, Corral, free_port, wait_for
+from tests.docker.served import Served
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD_SECONDS = 5400
@@ -75,6 +76,17 @@ def volume(engine: DockerClient) -> Iterator[str]:
     made = engine.volumes.create()
     yield str(made.name)
     made.remove(force=True)
+
+
+@pytest.fixture
+def served(build: Build, tmp_path: Path) -> Iterator[Served]:
+    """The gateway and a worker, started by `make serve` over a volume of their own."""
+    served = Served(build.tree, free_port(), tmp_path / "serve.log")
+    try:
+        wait_for("the gateway's banner", START_SECONDS, served.is_ready)
+        yield served
+    finally:
+        served.remove()
 
 
 def copy_tree(into: Path) -> None:

@@ -24,10 +24,10 @@ REQUEST: list[ChatCompletionMessageParam] = [
 STOP_SECONDS = 10
 
 
-def subjects(corral: Corral, key: str = "any") -> list[object]:
-    """What the bundled adapter makes of the sentence above."""
+def subjects(corral: Corral, key: str = "any", model: str = MODEL) -> list[object]:
+    """What the bundled adapter, or another model, makes of the sentence above."""
     with corral.client(key) as client:
-        answer = client.chat.completions.create(model=MODEL, messages=REQUEST, temperature=0)
+        answer = client.chat.completions.create(model=model, messages=REQUEST, temperature=0)
     record = json.loads(answer.choices[0].message.content or "")
     return list(record["subjects"])
 
@@ -131,6 +131,18 @@ def test_its_state_is_in_the_volume(start: Start, volume: str) -> None:
 
 def listed(corral: Corral) -> list[str]:
     return [model["id"] for model in corral.get("/v1/models")[1]["data"]]
+
+
+def test_an_adapter_is_merged_into_its_base_and_served(start: Start) -> None:
+    """By llama-export-lora, which upstream leaves out of builds like this one."""
+    corral = start().ready()
+    corral.run("corral", "models", "export", MODEL, "--to", "gpt4all", "--dest", "/data/models")
+    (merged,) = wait_for(
+        "the merged model",
+        HEALTHY_SECONDS,
+        lambda: [name for name in listed(corral) if name.startswith(f"{MODEL}-")],
+    )
+    assert subjects(corral, model=merged) == RIGHT
 
 
 def test_a_killed_llama_server_comes_back(start: Start) -> None:
