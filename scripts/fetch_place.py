@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import stage
 from corral.errors import DiskFullError, StoreError
 from corral.registry.catalog import SHARD, tame
+from corral.registry.disk import nearest
 from corral.registry.hub_files import RepoFile
 from corral.registry.local_files import describe
 from corral.registry.manifest import Manifest, write
@@ -59,11 +60,6 @@ def check_space(
 def free_bytes(folder: Path) -> int:
     """Free bytes of the disk that `folder` is, or will be, on."""
     return shutil.disk_usage(nearest(folder)).free
-
-
-def nearest(path: Path) -> Path:
-    """The path itself, or its nearest parent that exists."""
-    return next(found for found in (path, *path.parents) if found.exists())
 
 
 def cannot_write(folder: Path, error: OSError, variable: str) -> NoReturn:

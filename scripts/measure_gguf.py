@@ -12,7 +12,7 @@ prints the llama.cpp commands.
 
 import argparse
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,56 +22,23 @@ import quality_figures as figures
 import stage
 import task_score
 from corral.datasets.template_server import command as template_command
-from corral.errors import BadRequest, GateError, InvalidModel
+from corral.errors import GateError
 from corral.registry import manifest as manifests
 from corral.registry.disk import hash_of
-from corral.registry.gguf_header import read_header
-from corral.registry.manifest import Manifest
-from corral.registry.quant_types import QuantType, QuantTypes, quant_types
+from corral.registry.quant_types import quant_types
 from evaluation.rows import read_rows
 from evaluation_text import evaluation_text
 from llama_tools import LlamaTools, printed
 from quality_figures import Text
+from quality_gate import MAX_KLD, MAX_SCORE_LOSS, Gate, refusal
 from quality_page import page
+from quality_subjects import Subject, check_same_model, subject_of, subjects
 from quant_coverage import coverage, parts
 
 EVALUATION = Path(__file__).with_name("evaluation.jsonl")
 ROWS = ".jsonl"
 # Windows in tokens: for rows, so that the default ones fill windows; for plain text, as is usual.
 ROWS_CONTEXT, TEXT_CONTEXT = 128, 512
-# What a type may lose, measured on the bundled model: docs/models.md has the figures.
-MAX_KLD = 0.05
-# Without --min-score: how far the score may fall below the unquantised model's own.
-MAX_SCORE_LOSS = 0.05
-
-
-@dataclass(frozen=True)
-class Gate:
-    """The bar. `min_score` is a share of rows; without scores it says nothing."""
-
-    max_kld: float
-    min_score: float | None
-
-    def judge(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Whether the figures pass, and why not."""
-        why = []
-        if row["kld_mean"] > self.max_kld:
-            why.append(f"KL divergence {row['kld_mean']:.4f} is over {self.max_kld:g}")
-        score = row.get("score")
-        if score is not None and self.min_score is not None and score < self.min_score:
-            why.append(f"score {score:.1%} is under {self.min_score:.1%}")
-        return {"passed": not why, "why": why}
-
-
-@dataclass(frozen=True)
-class Subject:
-    """One file to measure. `manifest` is where its figures are kept, where there is one."""
-
-    name: str
-    path: Path
-    kind: QuantType
-    overrides: tuple[str, ...] = ()
-    manifest: Manifest | None = None
 
 
 class Measurer:
@@ -153,68 +120,13 @@ class Measurer:
         return lambda done, total: self._reporter.progress(done, total, "chunks", name)
 
 
-def subjects(args: argparse.Namespace, types: QuantTypes) -> list[Subject]:
-    """What is to be measured: the files named, else those of the manifests in the folder."""
-    if args.manifests is None:
-        found = [_subject(path, types) for path in args.models]
-    else:
-        names = [f"{path.stem}{manifests.SUFFIX}" for path in args.models]
-        kept = [args.manifests / name for name in names]
-        kept = kept or sorted(args.manifests.glob(f"*{manifests.SUFFIX}"))
-        found = [_recorded(path, types) for path in kept]
-    if not found:
-        raise BadRequest("nothing to measure: name GGUF files, or --manifests with some in it")
-    return found
-
-
-def _recorded(path: Path, types: QuantTypes) -> Subject:
-    kept = manifests.read(path)
-    overrides = tuple(kept.settings.get("quantize", {}).get("tensor_type", ()))
-    subject = _subject(path.parent / kept.of_role("weights")[0].name, types)
-    return replace(subject, name=kept.name, overrides=overrides, manifest=kept)
-
-
-def _subject(path: Path, types: QuantTypes) -> Subject:
-    header = read_header(path)
-    if header.is_adapter:
-        raise InvalidModel(f"{path} is an adapter; measure whole models", param=str(path))
-    kind = types.numbered(figures.header_type(header))
-    if kind is None:
-        raise InvalidModel(
-            f"{path} does not say of which type it is (general.file_type "
-            f"{figures.header_type(header)}); quantise it with corral models quantize",
-            param=str(path),
-        )
-    return Subject(path.stem, path, kind)
-
-
-def check_same_model(base: Path, others: list[Subject]) -> None:
-    """InvalidModel for a file that cannot be the base's: KL divergence would say nothing."""
-    wanted = _shape(base)
-    for other in others:
-        if _shape(other.path) != wanted:
-            raise InvalidModel(
-                f"{other.path} is not a quantised {base.name}: architecture, vocabulary, tensors and "
-                f"layers are {_shape(other.path)}, not {wanted}",
-                param=str(other.path),
-            )
-
-
-def _shape(path: Path) -> tuple[str, int, int, Any]:
-    header = read_header(path)
-    tensors = sum(read_header(part).tensor_count for part in parts(path))
-    vocabulary = header.array_lengths.get("tokenizer.ggml.tokens", 0)
-    layers = header.metadata.get(f"{header.architecture}.block_count", 0)
-    return header.architecture, vocabulary, tensors, layers
-
-
 def main(args: argparse.Namespace, reporter: stage.Reporter) -> None:
     tools = LlamaTools(args.bin)
     types = quant_types(tools.folder)
     if args.dry_run:
         show(args, tools)
         return
-    base, found = _subject(args.base, types), subjects(args, types)
+    base, found = subject_of(args.base, types), subjects(args, types)
     check_same_model(args.base, found)
     measurer = Measurer(args, reporter)
     try:
@@ -276,15 +188,6 @@ def keep(measured: dict[str, Any], found: list[Subject], args: argparse.Namespac
         else:
             name = f"{subject.manifest.name}{manifests.SUFFIX}"
             (args.manifests / name).unlink(missing_ok=True)
-
-
-def refusal(refused: list[dict[str, Any]]) -> str:
-    """Why, for each file, and what to do."""
-    each = "; ".join(f"{row['type']}: {' and '.join(row['gate']['why'])}" for row in refused)
-    return (
-        f"refused, nothing is registered: {each}. Take a type with more bits, a calibration text of "
-        "the model's own domain, or another bar (--max-kld, --min-score)"
-    )
 
 
 def show(args: argparse.Namespace, tools: LlamaTools) -> None:

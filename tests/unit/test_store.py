@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from corral.errors import Conflict, DiskFullError, InvalidModel, ModelNotFound
+from corral.registry.artifact import Artifact
 from corral.registry.blobs import SPARE_BYTES, BlobStore
 from corral.registry.manifest import BaseOf, Manifest, ManifestFile
-from corral.registry.store import Artifact, Registry
+from corral.registry.store import Registry
 from corral.settings import Settings
 from tests.fakes.artifacts import adapter, base_model, split_model
 from tests.fakes.gguf_file import gguf, write_model

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from corral.errors import ModelNotFound
-from corral.registry.store import Artifact, Registry
+from corral.registry.artifact import Artifact
+from corral.registry.store import Registry
 from corral.registry.verify import verify_bundled
 from corral.settings import Settings
 from tests.fakes.artifacts import base_model

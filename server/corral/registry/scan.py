@@ -21,7 +21,7 @@ from corral.registry.gguf_header import Header, read_header
 from corral.settings import Settings
 
 if TYPE_CHECKING:
-    from corral.registry.store import Artifact
+    from corral.registry.artifact import Artifact
 
 REGISTRY = "registry"
 

@@ -8,69 +8,20 @@ is named by no row, and `gc` removes it. Synchronous: call it from async code th
 import builtins
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection
 
 from corral import database
 from corral.errors import Conflict, ModelNotFound
 from corral.registry import bundled, intake, rows
+from corral.registry.artifact import Artifact, Collected, content, merge
 from corral.registry.blobs import AtStep, BlobStore
 from corral.registry.catalog import WITH_TOOLS
 from corral.registry.disk import OnBytes, ignore
 from corral.registry.manifest import ArtifactKind, BaseOf, Manifest, ManifestFile, now
 from corral.registry.verify import Checker, Finding
 from corral.settings import Settings
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """One revision of one name. `folder` holds its files under the names of the manifest."""
-
-    id: str
-    manifest: Manifest
-    folder: Path
-    facts: intake.Facts = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """The name it is served under."""
-        return self.manifest.name
-
-    def path(self, file: ManifestFile | str) -> Path:
-        """Where one of its files is, under the name that llama.cpp wants."""
-        return self.folder / (file if isinstance(file, str) else file.name)
-
-    @property
-    def main(self) -> tuple[ManifestFile, ...]:
-        """The files that llama-server loads, in order: one, or all shards."""
-        return tuple(self.manifest.of_role(intake.weights_role(self.manifest.kind)))
-
-    @property
-    def weights(self) -> Path:
-        """The file to give llama.cpp: the model, its first shard, or the adapter."""
-        return self.path(self.main[0])
-
-    @property
-    def bytes(self) -> int:
-        """The size of all its files."""
-        return sum(file.bytes for file in self.manifest.files)
-
-
-@dataclass(frozen=True)
-class Collected:
-    """What a garbage collection removed, or would remove: each path and the bytes it frees.
-    `done` is False when it did not run because an add was going on."""
-
-    removed: tuple[tuple[Path, int], ...] = ()
-    done: bool = True
-
-    @property
-    def bytes(self) -> int:
-        """All bytes freed."""
-        return sum(size for _, size in self.removed)
 
 
 class Registry:
@@ -269,7 +220,7 @@ class Registry:
         """The newest revision, if it has this content already; then what else is said is merged."""
         if not newest or content(newest[0].manifest) != content(manifest):
             return None
-        merged = _merged(newest[0].manifest, manifest)
+        merged = merge(newest[0].manifest, manifest)
         if merged != newest[0].manifest:
             rows.set_manifest(connection, newest[0].id, merged)
         return Artifact(newest[0].id, merged, newest[0].folder, newest[0].facts)
@@ -330,18 +281,3 @@ class Registry:
     def _artifact(self, row: rows.ArtifactRow) -> Artifact:
         manifest = Manifest.model_validate(row.manifest)
         return Artifact(row.id, manifest, self.blobs.shelf / row.id, dict(row.facts))
-
-
-def content(manifest: Manifest) -> tuple[Any, ...]:
-    """What makes two manifests the same artifact: kind, files, base, defaults."""
-    files = tuple((file.role, file.sha256) for file in manifest.files)
-    return manifest.kind, files, manifest.base, manifest.defaults
-
-
-def _merged(old: Manifest, new: Manifest) -> Manifest:
-    """What is recorded when the same content comes again: the newer word, where it has one."""
-    said = ("source", "description", "licence", "llama_cpp_commit", "settings", "seed")
-    changes = {
-        name: getattr(new, name) for name in said if getattr(new, name) not in (None, "", {})
-    }
-    return old.model_copy(update={**changes, "metrics": {**old.metrics, **new.metrics}})

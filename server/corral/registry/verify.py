@@ -9,7 +9,7 @@ from corral.registry.disk import OnBytes, hash_of, ignore
 from corral.settings import Settings
 
 if TYPE_CHECKING:
-    from corral.registry.store import Artifact
+    from corral.registry.artifact import Artifact
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 import pytest
 
 from corral.errors import ToolError
-from measure_gguf import Gate
 from quality_figures import parse_bench, parse_divergence, saved_bytes
+from quality_gate import Gate
 from quality_page import page
 
 TABLE = """
