@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from corral.cli import data_edge_ai, data_selection, data_sources
 from corral.cli import data_output as output
-from corral.cli import data_selection, data_sources
 from corral.errors import BadRequest, InvalidData
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ for verb in (
     data_selection.mix,
 ):
     app.command(verb.__name__)(verb)
+app.command("edge-ai")(data_edge_ai.edge_ai)
 data_sources.register(app)
 
 
