@@ -120,6 +120,32 @@ async def test_the_sdk_raises_when_llama_server_dies_during_a_stream(
     assert raised.value.code == "upstream_failed"
 
 
+async def test_an_idle_instance_that_was_killed_costs_no_answer(own_corral: CorralProcess) -> None:
+    assert await asyncio.to_thread(ask, own_corral) == "Hedgerow"
+    for _ in range(2):
+        (pid,) = own_corral.instances()
+        os.kill(pid, signal.SIGKILL)
+        assert await asyncio.to_thread(ask, own_corral) == "Hedgerow"
+
+
+async def test_streams_one_after_the_other_never_fail(eight_slots: CorralProcess) -> None:
+    """An instance ends some connections after a stream, unannounced: none may be used again."""
+    short = ENDLESS | {"max_tokens": 4}
+
+    async def one_after_the_other(session: aiohttp.ClientSession) -> list[int]:
+        url = eight_slots.url + "/chat/completions"
+        statuses = []
+        for _ in range(20):
+            async with session.post(url, json=short) as answer:
+                await answer.read()
+                statuses.append(answer.status)
+        return statuses
+
+    async with aiohttp.ClientSession() as session:
+        lists = await asyncio.gather(*(one_after_the_other(session) for _ in range(STREAMS)))
+    assert {status for statuses in lists for status in statuses} == {200}
+
+
 async def test_corral_killed_leaves_no_llama_server(eight_slots: CorralProcess) -> None:
     async with aiohttp.ClientSession() as session:
         streams = await begin(session, eight_slots)

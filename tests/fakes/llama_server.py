@@ -5,9 +5,12 @@ of one request are fields of its body, under `fake`: tokens, delay (s between to
 tokens come until it exists, instead of a number of them), drop_at (die
 in mid-stream like an instance: the router's raw text, no end), cut_at (drop the connection), silent
 (never answer), status and error (an error answer), kill (SIGKILL to itself), text (the content).
-Each loaded section is a child process that ends when its stdin closes, as the real instances do.
-A reload, an unload, and the limit of instances work as in the router; a stream whose instance ends
-is cut. Answers name the file that has answered (`file`) and the section's adapters (`adapters`).
+Each loaded section is a child process that ends when its stdin closes, as the real instances do, and
+listens on a port of its own, told as the router tells it. What comes there the router does not see:
+it takes that section for idle. A reload, an unload, and the limit of instances work as in the router;
+a stream whose instance ends is cut. Answers name the file that has answered (`file`), the section's
+adapters (`adapters`), and whether it came through the router (`routed`). With --no-ports the router
+tells none.
 """
 
 import argparse
@@ -40,6 +43,7 @@ class Router(ThreadingHTTPServer):
         self.key = os.environ["LLAMA_API_KEY"]
         self.sections = self.read_presets()
         self.instances: dict[str, subprocess.Popen[bytes]] = {}
+        self.listeners: dict[str, Instance] = {}
         self.loaded_at: dict[str, float] = {}
         self.busy: Counter[str] = Counter()
         self.failed: set[str] = set()
@@ -79,6 +83,7 @@ class Router(ThreadingHTTPServer):
             if not self.make_room():
                 return False
             self.instances[name] = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+            self.listeners[name] = Instance(self, name)
             self.loaded_at[name] = time.monotonic() + self.flags.slow_load
             log(f"loaded {name}")
             return True
@@ -100,6 +105,7 @@ class Router(ThreadingHTTPServer):
     def unload(self, name: str) -> None:
         with self.lock:
             instance = self.instances.pop(name)
+            self.listeners.pop(name).end()
             instance.communicate()
             log(f"unloaded {name}")
 
@@ -112,13 +118,32 @@ class Router(ThreadingHTTPServer):
         instance = self.instances.get(name)
         if instance is not None and instance.poll() is not None:
             del self.instances[name]
+            self.listeners.pop(name).end()
             self.failed.add(name)
         elif instance is not None:
             loading = time.monotonic() < self.loaded_at[name]
             status["value"] = "loading" if loading else "loaded"
+            if not self.flags.no_ports:
+                status["args"] = ["llama-server", "--port", str(self.listeners[name].server_port)]
         if name in self.failed:
             status |= {"failed": True, "exit_code": 1}
         return {"id": name, "status": status}
+
+
+class Instance(ThreadingHTTPServer):
+    """The port of one loaded section."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, router: Router, name: str) -> None:
+        super().__init__((router.flags.host, 0), InstanceHandler)
+        self.router, self.name = router, name
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    def end(self) -> None:
+        self.shutdown()
+        self.server_close()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -126,6 +151,7 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server: Router
+    routed = False
 
     def do_GET(self) -> None:
         if self.path == "/health":
@@ -161,6 +187,7 @@ class Handler(BaseHTTPRequestHandler):
     def infer(self, name: str, body: dict[str, Any]) -> None:
         while not self.server.take(name):
             time.sleep(0.01)
+        self.routed = True
         try:
             self.respond(name, body)
         finally:
@@ -200,7 +227,8 @@ class Handler(BaseHTTPRequestHandler):
         scales = {entry["id"]: entry["scale"] for entry in body.get("lora", [])}
         # As llama-server does: an adapter that the request leaves out applies.
         applied = [a for index, a in enumerate(adapters) if scales.get(index, 1.0)]
-        return {"file": "+".join(applied) or base, "adapters": adapters}
+        answered = "+".join(applied) or base
+        return {"file": answered, "adapters": adapters, "routed": self.routed}
 
     def stream(self, name: str, body: dict[str, Any], fake: dict[str, Any]) -> None:
         self.send_response(200)
@@ -272,6 +300,26 @@ class Handler(BaseHTTPRequestHandler):
         """Quiet: requests are not logged."""
 
 
+class InstanceHandler(Handler):
+    """One request that came straight to a section's port."""
+
+    def setup(self) -> None:
+        super().setup()
+        instance: Instance = self.server  # type: ignore[assignment]
+        self.section, self.server = instance.name, instance.router
+
+    def do_GET(self) -> None:
+        self.answer(200, {"status": "ok"})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+        child = self.server.instances.get(self.section)
+        if child is None or child.poll() is not None:
+            self.close_connection = True  # an instance that has died answers nothing
+        elif self.allowed():
+            self.respond(self.section, body)
+
+
 def log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -287,6 +335,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--models-max", type=int, default=4)
     parser.add_argument("--fail-load", action="append", default=[])
     parser.add_argument("--fail-file", action="append", default=[], help="part of a file's path")
+    parser.add_argument("--no-ports", action="store_true")
     parser.add_argument("--slow-load", type=float, default=0)
     parser.add_argument("--ignore-sigterm", action="store_true")
     return parser.parse_known_args()[0]

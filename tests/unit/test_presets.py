@@ -174,7 +174,7 @@ def test_the_command_line_of_the_router() -> None:
         "--models-preset",
         "/d/presets.ini",
         "--models-max",
-        "7",
+        "1000000",
         "--threads-http",
         "256",
         "--no-ui",

@@ -35,6 +35,7 @@ class Exchange:
     asked: str
     dialect: Dialect
     prompt: str
+    stream: bool = False
     shape: ResponsesShape | None = None
 
 
@@ -73,10 +74,13 @@ class Relay(Response):
             self._runtime.board.release(self._exchange.section)
 
     async def _answer(self, send: Send, context: RequestContext) -> None:
-        response = await self._runtime.post(self._exchange.path, self._exchange.body)
+        exchange = self._exchange
+        response = await self._runtime.post(
+            exchange.section, exchange.path, exchange.body, stream=exchange.stream
+        )
         try:
             if response.status != 200:
-                raise translate(response.status, await _read(response), self._exchange.prompt)
+                raise translate(response.status, await _read(response), exchange.prompt)
             if response.content_type == EVENT_STREAM:
                 await self._stream(response, send, context)
             else:
@@ -121,7 +125,7 @@ class Relay(Response):
         except TimeoutError:
             broken = UpstreamTimeout("llama-server went silent (setting `upstream_timeout`)")
         except aiohttp.ClientError:
-            await self._runtime.settle()
+            await self._runtime.settle(exchange.section)
             broken = UpstreamError(BROKE_OFF)
         if events.error is not None:
             broken = translate_event(events.error)

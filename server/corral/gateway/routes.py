@@ -155,6 +155,7 @@ def _handler(passed: Passed) -> Callable[[Request, InGateway], Awaitable[Respons
             asked=asked,
             dialect=passed.dialect,
             prompt=passed.prompt,
+            stream=body.get("stream") is True,
             shape=shape,
         )
         return Relay(gateway.runtime, gateway.stopping, exchange)

@@ -5,6 +5,7 @@ so whatever holds no `await` is one step to everybody else.
 """
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ class Board:
         self._leaving: dict[str, Section] = {}
         self._starting: frozenset[str] = frozenset()
         self._users: Counter[str] = Counter()
+        self._last_used: dict[str, float] = {}
         self._paused: dict[str, asyncio.Event] = {}
         self._used = {s.model.name: s.generation for s in serving.layout.sections}
 
@@ -65,6 +67,7 @@ class Board:
 
     def release(self, section: str) -> None:
         """The request has ended."""
+        self.touch(section)
         self._users[section] -= 1
         if not self._users[section]:
             del self._users[section]
@@ -72,6 +75,14 @@ class Board:
     def users(self, section: str) -> int:
         """The requests that use `section` now."""
         return self._users[section]
+
+    def touch(self, section: str) -> None:
+        """`section` has just been of use."""
+        self._last_used[section] = time.monotonic()
+
+    def last_used(self, section: str) -> float:
+        """When `section` was last of use, on the monotonic clock."""
+        return self._last_used.get(section, 0.0)
 
     def pause(self, base: str) -> None:
         """Let new requests for `base` and its adapters wait until `resume`."""

@@ -10,6 +10,9 @@ HOST = "127.0.0.1"
 # llama-server holds one thread per connection. Its default is a few, and it adds more only when none
 # sleeps: of a burst of requests some then wait until the first streams have ended. 256 cost 11 MB.
 HTTP_THREADS = 256
+# The router has no limit of its own: it does not see which instance is in use, runtime/instances.py
+# does. Not 0, its word for none: with that it refuses to load a model as it starts.
+MORE_THAN_EVER = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ def router_argv(settings: Settings, presets: Path, port: int) -> list[str]:
         "--host", HOST,
         "--port", str(port),
         "--models-preset", str(presets),
-        "--models-max", str(settings.models_max),
+        "--models-max", str(MORE_THAN_EVER),
         "--threads-http", str(HTTP_THREADS),
         "--no-ui",
         "--no-slots",

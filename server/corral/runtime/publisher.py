@@ -18,6 +18,7 @@ from corral.registry.failures import Failure
 from corral.runtime.board import Board, Serving
 from corral.runtime.client import NoRoom, RouterClient
 from corral.runtime.command import Endpoint
+from corral.runtime.instances import Instances
 from corral.runtime.presets import Layout, Section
 from corral.runtime.supervisor import Supervisor
 from corral.settings import Settings
@@ -40,12 +41,14 @@ class Publisher:
         board: Board,
         supervisor: Supervisor,
         client: RouterClient,
+        instances: Instances,
         poll: Callable[[], Catalog | None],
     ) -> None:
         self._settings = settings
         self._board = board
         self._supervisor = supervisor
         self._client = client
+        self._instances = instances
         self._poll = poll
         # What there is, problems of loading aside; what is served may hold less.
         self._catalog = board.serving.catalog
@@ -209,7 +212,7 @@ class Publisher:
                 if await self._state(section) in (*LOADED, "loading"):
                     return
                 if not await self._makes_room(endpoint, section):
-                    await self._client.load(endpoint, section.name)
+                    await self._instances.load(endpoint, section.name)
                     return
             except NoRoom:
                 self._board.pause(section.model.name)
@@ -235,7 +238,7 @@ class Publisher:
         if await self._state(old) in ("unloaded", "failed"):
             return False
         if not self._board.users(old.name):
-            await self._client.unload(endpoint, old.name)
+            await self._instances.unload(endpoint, old.name)
         return True
 
     async def _list(self) -> Endpoint:

@@ -1,7 +1,7 @@
-"""From a model to an open response of the llama-server that serves it.
+"""From a section to an open response of the llama-server that serves it.
 
-The only file that knows by which way a request reaches an instance: for now through the router,
-which loads, evicts and wakes.
+The only file that knows by which way a request reaches an instance: straight to its own port. The
+router loads, lists and ends instances; a request goes through it only where it does not tell ports.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from corral.registry.catalog import Catalog
 from corral.registry.watch import Watch
 from corral.runtime.board import Board, Serving
 from corral.runtime.client import RouterClient
+from corral.runtime.instances import Instances
 from corral.runtime.presets import lay_out
 from corral.runtime.publisher import Publisher
 from corral.runtime.supervisor import Supervisor
@@ -57,8 +58,14 @@ class Runtime:
         self._client = RouterClient(settings.upstream_timeout)
         presets = self.board.ini_at_start
         self.supervisor = Supervisor(settings, presets, self._client, on_restart)
+        self._instances = Instances(settings, self.board, self._client)
         self._publisher = Publisher(
-            settings, self.board, self.supervisor, self._client, Watch(settings, version).poll
+            settings,
+            self.board,
+            self.supervisor,
+            self._client,
+            self._instances,
+            Watch(settings, version).poll,
         )
 
     @property
@@ -80,23 +87,30 @@ class Runtime:
                     await publishing
                 await self.supervisor.stop()
 
-    async def post(self, path: str, body: bytes) -> aiohttp.ClientResponse:
-        """Ask llama-server; returns when the response headers are there. The caller closes it.
+    async def post(
+        self, section: str, path: str, body: bytes, *, stream: bool = False
+    ) -> aiohttp.ClientResponse:
+        """Ask the instance of `section`, which the caller holds on the board; returns when the
+        response headers are there. The caller closes it.
 
-        Waits for a start or restart in progress, and asks again while an instance that has died is
-        being replaced; both only as long as nothing of the request was acted upon.
+        Waits for a start, restart or load in progress, and asks again while an instance that has
+        died is being replaced; all only as long as nothing of the request was acted upon.
         """
-        deadline = asyncio.get_running_loop().time() + self._settings.load_timeout
+        now = asyncio.get_running_loop().time
+        deadline = now() + self._settings.load_timeout
         for attempt in range(RECONNECTS):
-            remaining = max(0.0, deadline - asyncio.get_running_loop().time())
-            endpoint = await self.supervisor.ensure_ready(remaining)
+            router = await self.supervisor.ensure_ready(max(0.0, deadline - now()))
             try:
-                response = await self._client.post(endpoint, path, body)
+                address = self._instances.known(router, section)
+                if address is None:
+                    address = await self._instances.find(router, section, deadline)
+                response = await self._client.post(address, path, body, stream=stream)
             except NotReady:
-                if attempt == RECONNECTS - 1:
+                self._instances.forget(section)
+                if attempt == RECONNECTS - 1 or now() >= deadline:
                     raise
             except UpstreamError:
-                await self.settle()
+                await self.settle(section)
                 raise
             else:
                 if not await _instance_gone(response):
@@ -105,10 +119,14 @@ class Runtime:
             await asyncio.sleep(RECONNECT_PAUSE)
         raise NotReady("the model's llama-server does not come up", headers={"Retry-After": "5"})
 
-    async def settle(self) -> None:
-        """After a broken connection: return once llama-server is known to be alive or known to be
-        dead. Else the very next request could be sent down another connection to the dead one."""
+    async def settle(self, section: str) -> None:
+        """After a broken connection: return once llama-server and the instance of `section` are
+        known to be alive or known to be dead. Else the very next request could be sent down another
+        connection to the dead one."""
         await self.supervisor.verify(SETTLE_SECONDS)
+        with contextlib.suppress(NotReady):
+            router = await self.supervisor.ensure_ready(0)
+            await self._instances.settle(router, section, SETTLE_SECONDS)
 
     async def readiness(self) -> Readiness:
         """Whether requests can be served now, and what each section does."""
