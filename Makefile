@@ -10,6 +10,7 @@ BACKEND ?=
 RUNTIME ?=
 TORCH   ?= $(shell nvidia-smi -L 2>/dev/null | grep -q ^GPU && echo pypi || echo cpu)
 TIER    ?= unit integration e2e
+EPOCHS  ?= 10
 
 BIN := .venv/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install $(if $(MAKE_TERMOUT),,--quiet)
@@ -17,7 +18,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install $(if $(MAKE_
 LOCKED := CMAKE_ARGS=-DLLAMA_BUILD=OFF $(PIP) --no-deps --require-hashes
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup setup-train lock build build-metal build-cpu build-cuda serve test test-docker test-long check fetch quantize export
+.PHONY: help setup setup-train lock build build-metal build-cpu build-cuda serve test test-docker test-long check fetch finetune evaluate quantize export demo
 # Two pips in one environment would break it.
 .NOTPARALLEL:
 
@@ -97,7 +98,7 @@ define run_tier
 
 endef
 
-test: .venv/.base .venv/.data .venv/.dev $(if $(filter e2e,$(TIER)),build) ## run the tests; TIER=unit|integration|e2e for one of them
+test: .venv/.base .venv/.data .venv/.dev $(if $(filter e2e,$(TIER)),.venv/.train build) ## run the tests; TIER=unit|integration|e2e for one of them
 	$(if $(filter e2e,$(TIER)),@PYTHON=$(BIN)/python tests/clients/make_env.sh dspy pydantic-ai)
 	$(foreach tier,$(TIER),$(call run_tier,$(tier),$($(tier))))
 
@@ -107,7 +108,7 @@ test-docker: .venv/.base .venv/.data .venv/.dev ## build the CPU images from a c
 
 test-docker: export CI = true
 
-test-long: .venv/.base .venv/.data .venv/.dev build ## crash matrix, soaks, fuzz: minutes to hours
+test-long: .venv/.base .venv/.data .venv/.dev .venv/.train build ## crash matrix, soaks, fuzz: minutes to hours
 	$(call run_tier,long,tests/long)
 
 # ---- code --------------------------------------------------------------------------------------
@@ -124,8 +125,17 @@ check: .venv/.base .venv/.data .venv/.dev ## formatting, lint, types, shell scri
 fetch: .venv/.base build ## get a model: HF_REPO=owner/name [HF_FILE=…], or ARGS="--url … --sha256 …"
 	@$(BIN)/corral models pull $(if $(HF_REPO),--hf-repo $(HF_REPO)) $(if $(HF_FILE),--hf-file $(HF_FILE)) $(ARGS)
 
+finetune: .venv/.base .venv/.data .venv/.train build ## train an adapter: MODEL=NAME DATA=rows.jsonl [ARGS=…]
+	@$(BIN)/corral finetune create --model $(MODEL) --file $(DATA) $(ARGS)
+
+evaluate: .venv/.base .venv/.data build ## measure a model on held-out rows: MODEL=NAME DATA=rows.jsonl [ARGS="--against NAME"]
+	@$(BIN)/corral evaluate --model $(MODEL) --file $(DATA) $(ARGS)
+
 quantize: .venv/.base .venv/.data build ## quantise and measure: MODEL=NAME TYPE="Q8_0 Q4_K_M" [ARGS=…]
 	@$(BIN)/corral models quantize $(MODEL) $(TYPE) $(ARGS)
 
 export: .venv/.base .venv/.data build ## hand a model to another app: MODEL=NAME TO=gpt4all|lmstudio|ollama|folder [ARGS=…]
 	@$(BIN)/corral models export $(MODEL) --to $(TO) $(ARGS)
+
+demo: .venv/.base .venv/.data .venv/.dev .venv/.train build ## the whole loop offline on the bundled model, by OpenAI's SDK: before and after; EPOCHS=10
+	@EPOCHS=$(EPOCHS) scripts/demo.sh
