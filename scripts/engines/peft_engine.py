@@ -118,6 +118,7 @@ def _in_bf16(_module: nn.Module, _inputs: Any, made: torch.Tensor) -> torch.Tens
 def lora_over(base: Any, hyper: Hyperparameters) -> Any:
     """PEFT's model: a fresh adapter, decided by the seed, in float32."""
     torch.manual_seed(hyper.seed)
+    _check_targets(base, hyper.targets)
     config = LoraConfig(
         r=hyper.rank or 16,
         lora_alpha=hyper.alpha or 32,
@@ -125,16 +126,19 @@ def lora_over(base: Any, hyper: Hyperparameters) -> Any:
         target_modules=list(hyper.targets) or "all-linear",
         task_type="CAUSAL_LM",
     )
-    try:
-        return get_peft_model(base, config)
-    except ValueError as error:
-        kinds = sorted(
-            {n.split(".")[-1] for n, m in base.named_modules() if isinstance(m, nn.Linear)}
-        )
+    return get_peft_model(base, config)
+
+
+def _check_targets(base: Any, targets: tuple[str, ...]) -> None:
+    """PEFT itself is content when one of them is there."""
+    linear = [name for name, module in base.named_modules() if isinstance(module, nn.Linear)]
+    missing = [each for each in targets if not any(f".{n}".endswith(f".{each}") for n in linear)]
+    if missing:
+        kinds = sorted({name.split(".")[-1] for name in linear})
         raise BadRequest(
-            f"targets {', '.join(hyper.targets)} are not all in this model; its linear layers: {', '.join(kinds)}",
+            f"targets {', '.join(missing)} are not in this model; its linear layers: {', '.join(kinds)}",
             param="targets",
-        ) from error
+        )
 
 
 def _can_quantise(task: Task, device: torch.device) -> bool:

@@ -3,16 +3,21 @@
 import csv
 import io
 import json
+import math
+import shutil
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
+from gguf import GGUFReader
 from openai import OpenAI
 from openai.types.fine_tuning import FineTuningJob
 
+from corral.settings import Settings
 from tests.e2e.corral_process import CorralProcess, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -214,3 +219,85 @@ def test_a_training_is_cancelled_within_5_seconds(client: OpenAI, trainer: Corra
     wait_for(
         "it is tidied", 10, lambda: {p.name for p in folder.iterdir()} == {"logs", "spec.json"}
     )
+
+
+def test_a_training_that_diverges_fails_with_the_reason_and_leaves_nothing(
+    client: OpenAI, trainer: CorralProcess
+) -> None:
+    """Over a base with a weight that is no number; the file is dropped into the models' folder."""
+    broken = trainer.data_dir / "models" / "broken.gguf"
+    broken.parent.mkdir(exist_ok=True)
+    shutil.copyfile(Settings().bundled_models_dir / "corral-tiny.gguf", broken.with_suffix(".part"))
+    tensors = GGUFReader(broken.with_suffix(".part"), "r+").tensors
+    next(t for t in tensors if t.name == "output_norm.weight").data[0] = math.nan
+    broken.with_suffix(".part").rename(broken)
+    file_id = upload(client, rows(0, 45))
+    job = client.fine_tuning.jobs.create(model="broken", training_file=file_id, method=ONE_EPOCH)
+    job = ended(client, job.id)
+    assert (job.status, job.fine_tuned_model, job.result_files) == ("failed", None, [])
+    assert job.error is not None
+    assert job.error.code == "loss_not_finite"
+    assert job.error.message.startswith("the loss is nan at step 1")
+    assert messages(client, job.id)[0] == job.error.message
+    assert not any(model.id.startswith("ft:broken") for model in client.models.list())
+    folder = trainer.data_dir / "jobs" / job.id.replace("ftjob-", "job_")
+    wait_for(
+        "it is tidied", 10, lambda: {p.name for p in folder.iterdir()} == {"logs", "spec.json"}
+    )
+    broken.unlink()
+
+
+def test_an_option_that_does_not_fit_the_model_is_told_by_its_name(client: OpenAI) -> None:
+    options: Any = {"n_epochs": 1, "lora_targets": ["q_proj", "elsewhere"]}
+    file_id = upload(client, rows(0, 12))
+    job = client.fine_tuning.jobs.create(
+        model="corral-tiny", training_file=file_id, hyperparameters=options
+    )
+    job = ended(client, job.id)
+    assert job.error is not None
+    assert (job.status, job.error.param) == ("failed", "targets")
+    assert "its linear layers: " in job.error.message
+
+
+def test_preferences_are_learned_by_dpo(client: OpenAI) -> None:
+    chats = [json.loads(line)["messages"] for line in rows(0, 13)]
+    pairs = [
+        json.dumps(
+            {
+                "input": {"messages": chat[:-1]},
+                "preferred_output": [chat[-1]],
+                "non_preferred_output": [other[-1]],
+            }
+        )
+        for chat, other in pairwise(chats)
+    ]
+    method: Any = {"type": "dpo", "dpo": {"hyperparameters": {"n_epochs": 1, "beta": 0.2}}}
+    job = ended(client, start(client, upload(client, pairs), method=method).id)
+    assert job.error is None, job.error
+    assert job.method is not None
+    assert job.method.dpo is not None
+    assert job.method.dpo.hyperparameters is not None
+    assert job.method.dpo.hyperparameters.beta == 0.2
+    assert len(job.result_files) == 1  # nothing to measure with
+
+
+def test_merged_and_quantised_models_pass_the_gate_and_are_served(client: OpenAI) -> None:
+    options = {**QUICK, "quantise": ["q8_0"], "merged": True}
+    job = client.fine_tuning.jobs.create(
+        model="corral-tiny",
+        training_file=upload(client, rows(0, 55)),
+        method=ONE_EPOCH,
+        extra_body={"corral": options},
+    )
+    job = ended(client, job.id)
+    assert job.error is None, job.error
+    whole = job.corral["whole_models"]  # type: ignore[attr-defined]
+    name = job.id.removeprefix("ftjob-")[:8]
+    assert whole == [f"ft-corral-tiny-local-{name}-F32", f"ft-corral-tiny-local-{name}-Q8_0"]
+    labels = [model["model"] for model in job.corral["evaluation"]["models"]]  # type: ignore[attr-defined]
+    assert labels == ["base", "tuned", "tuned Q8_0"]
+    wait_for("they are served", 15, lambda: {*whole} <= {m.id for m in client.models.list()})
+    for model in whole:
+        asked: Any = [{"role": "user", "content": "x"}]
+        client.chat.completions.create(model=model, messages=asked, max_tokens=2)
+        assert client.models.delete(model).deleted

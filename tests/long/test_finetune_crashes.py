@@ -224,7 +224,7 @@ class Victims:
         return next(pid for pid, argv in keepers if "keeper.py" not in argv)
 
     def _trainer(self) -> int:
-        found = self._of("finetune_lora.py", str(self._folder))
+        found = self._of("finetune_lora.py")
         return next(pid for pid, argv in found if "keeper.py" not in argv)
 
     def _of(self, *words: str) -> list[tuple[int, str]]:

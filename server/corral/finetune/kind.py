@@ -6,6 +6,7 @@ models were asked for; evaluate, results; then the registration. Every stage can
     work/merged/  base and adapter in one         out/                    models with their manifests
 """
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from pydantic import Field
 
 from corral.errors import BadRequest
 from corral.finetune import KIND as NAME
-from corral.finetune.names import model_name, whole_name
-from corral.finetune.schemas import Hyperparameters, Integration, Options
+from corral.finetune.names import model_name, public_id, whole_name
+from corral.finetune.schemas import Hyperparameters, Integration, Options, Wandb
 from corral.finetune.validate import EVALUATION, TRAINING, VALIDATION
 from corral.jobs import kinds
 from corral.jobs.kinds import Kind, Stage, stage_argv
@@ -89,6 +90,8 @@ class _Plan:
             parts += [Stage("quantize", self._quantize()), Stage("gate", self._gate())]
         if self._spec.options.evaluate:
             parts.append(Stage("evaluate", self._evaluate()))
+        for number, integration in enumerate(self._spec.integrations):
+            parts.append(Stage(f"wandb-{number + 1}", self._wandb(integration.wandb, number)))
         parts.append(Stage(RESULTS, self._results(), own=True))
         return tuple(parts)
 
@@ -208,6 +211,7 @@ class _Plan:
         words = {
             "file": file,
             "loss": True,
+            "max-tokens": self._spec.options.evaluation_tokens,
             "metrics": self._work / "train" / "metrics.csv",
             "html": self._work / "evaluation.html",
             "out": self._work / "evaluation.json",
@@ -218,6 +222,24 @@ class _Plan:
         variants = [f"--variant=base={base}", f"--variant=tuned={tuned}"]
         variants += [f"--variant=tuned {kind}={path}" for kind, path in whole]
         return _beside(stage_argv("evaluate.py", *variants, *_flags(words)), {"if": file})
+
+    def _wandb(self, wandb: Wandb, number: int) -> tuple[str, ...]:
+        id = public_id(self._folder.name)
+        given = self._spec.hyperparameters.given() | self._spec.options.model_dump(
+            mode="json", exclude_defaults=True
+        )
+        words = {
+            "metrics": self._work / "train" / "metrics.csv",
+            "folder": self._settings.data_dir / "wandb",
+            "project": wandb.project,
+            "entity": wandb.entity,
+            "name": wandb.name,
+            "id": id if number == 0 else f"{id}-{number + 1}",
+            "config": json.dumps(given),
+        }
+        # OpenAI's own tags.
+        tags = ("openai/finetune", f"openai/{self._base.name}", f"openai/{id}", *(wandb.tags or ()))
+        return _beside(stage_argv("report_wandb.py", *_flags(words), *(f"--tag={t}" for t in tags)))
 
     def _results(self) -> tuple[str, ...]:
         merged = [f"--merged={self._merged}"] if self._spec.options.merged else []

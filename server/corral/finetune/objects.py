@@ -22,6 +22,7 @@ STAGES = {
     "merge": "Merging the adapter into the base",
     "quantize": "Quantising the merged model",
     "gate": "Measuring what quantising lost",
+    "wandb-1": "Reporting to Weights & Biases",
     "results": "Storing the result files",
     "register": "Registering the model",
 }

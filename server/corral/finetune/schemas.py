@@ -102,6 +102,7 @@ class Options(_Asked):
     evaluate: bool = True
     evaluation_file: FileId | None = None
     evaluation_rows: int = Field(200, strict=True, ge=1, le=1_000_000)
+    evaluation_tokens: int = Field(1500, strict=True, ge=1, le=1_000_000)
     quantise: Words = Field((), validation_alias=AliasChoices("quantise", "quantize"))
     merged: bool = False
     memory: Literal["wait", "ignore"] = "wait"

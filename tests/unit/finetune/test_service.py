@@ -8,6 +8,7 @@ from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 
 from corral.errors import BadRequest, Conflict, ModelNotFound, NotFound, PermissionDenied
+from corral.finetune import kind, service
 from corral.finetune.service import FineTuning
 from corral.jobs.queue import Lease, Note, Queue
 from corral.settings import Settings
@@ -103,7 +104,10 @@ def test_the_list_may_be_filtered_by_metadata(jobs: FineTuning, file_id: str) ->
     one = create(jobs, file_id, metadata={"team": "a", "x[1]": "é"})["id"]
     two = create(jobs, file_id, metadata={"team": "a"})["id"]
     bare = create(jobs, file_id)["id"]
-    found = lambda **metadata: [j["id"] for j in jobs.list(metadata=metadata)["data"]]  # noqa: E731
+
+    def found(**metadata: str) -> list[str]:
+        return [job["id"] for job in jobs.list(metadata=metadata)["data"]]
+
     assert found(team="a") == [two, one]
     assert found(**{"team": "a", "x[1]": "é"}) == [one]
     assert found(team="b") == []
@@ -213,3 +217,39 @@ def test_only_fine_tuned_models_can_be_deleted(jobs: FineTuning) -> None:
         jobs.delete_model("corral-tiny")
     with pytest.raises(ModelNotFound):
         jobs.delete_model("openai/ft:corral-tiny:local::nope")
+
+
+def test_wandb_is_asked_for_in_vain_where_it_is_not_installed(
+    jobs: FineTuning, file_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"integrations": [{"type": "wandb", "wandb": {"project": "p", "tags": ["t"]}}]}
+    monkeypatch.setattr(service, "find_spec", lambda _: None)
+    with pytest.raises(BadRequest, match="pip install wandb") as caught:
+        create(jobs, file_id, **asked)
+    assert caught.value.param == "integrations"
+    monkeypatch.setattr(service, "find_spec", lambda _: object())
+    job = strict(create(jobs, file_id, **asked))
+    assert job.integrations is not None
+    assert job.integrations[0].wandb.project == "p"
+
+
+def test_the_stages_of_a_job_and_their_command_lines(
+    jobs: FineTuning, settings: Settings, queue: Queue, file_id: str
+) -> None:
+    """The plan is the same each time, and every option is on a command line."""
+    create(
+        jobs, file_id, suffix="s", hyperparameters={"n_epochs": 2, "foo": 1},
+        corral={"rank": 4, "targets": ["q_proj"], "quantise": ["Q8_0"], "merged": True},
+    )  # fmt: skip
+    spec = kind.KIND.parse(claim(queue).spec)
+    folder = settings.data_dir / "jobs" / "job_0123456789abcdef01234567"
+    stages = kind.plan(spec, settings, folder)  # type: ignore[arg-type]
+    assert [stage.name for stage in stages] == [
+        "validate", "render", "train", "parity", "merge", "quantize", "gate", "evaluate", "results",
+    ]  # fmt: skip
+    assert kind.plan(spec, settings, folder) == stages  # type: ignore[arg-type]
+    train = stages[2].argv
+    assert {"--epochs=2", "--rank=4", "--targets=q_proj", "--checkpoints"} <= {*train}
+    assert "--name=ft:corral-tiny:local:s:01234567" in train
+    assert "--note=hyperparameter `foo` means nothing here and is ignored" in stages[0].argv
+    assert [stage.own for stage in stages] == [False] * 8 + [True]
