@@ -3,7 +3,8 @@
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import fetch_model
 import stage
 from corral.registry import manifest as manifests
 from corral.registry.manifest import Manifest
+from corral.registry.patience import Patience
 from tests.fakes.hub_server import HubServer
 
 SCRIPT = Path(fetch_model.__file__)
@@ -24,6 +26,8 @@ class Fetcher:
 
     folder: Path
     hub: HubServer
+    # The seconds that a fetch in this process would have waited before asking again.
+    waited: list[float] = field(default_factory=list)
 
     @property
     def out(self) -> Path:
@@ -87,8 +91,9 @@ class Fetcher:
 
 
 def fetcher(folder: Path, hub: HubServer, patch: pytest.MonkeyPatch, token: str = "") -> Fetcher:
-    """A fetcher whose environment is in force here."""
+    """A fetcher whose environment is in force here, and that notes waits instead of waiting."""
     made = Fetcher(folder, hub)
+    patch.setattr(fetch_model, "Patience", partial(Patience, wait=made.waited.append))
     for name, value in made.environment(token).items():
         patch.setenv(name, value)
     return made

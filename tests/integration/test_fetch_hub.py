@@ -252,6 +252,7 @@ def test_429_is_waited_for_as_long_as_it_says(fetch: Fetcher) -> None:
     fetch.run("--hf-repo", REPO)
     waits = [said for said in fetch.messages() if said.endswith("asking again in 1 s")]
     assert len(waits) == 2
+    assert fetch.waited == [1, 1]
 
 
 def test_a_hub_that_stumbles_is_asked_again(fetch: Fetcher) -> None:
@@ -271,6 +272,7 @@ def test_429_without_end(fetch: Fetcher) -> None:
         "HF_TOKEN raises the limit"
     )
     assert fetch.hub.requests["info"] == 2
+    assert fetch.waited == [1]
 
 
 def test_429_that_asks_for_an_hour_is_not_waited_for(fetch: Fetcher) -> None:
