@@ -112,3 +112,13 @@ def test_another_sum_than_the_one_given_is_refused_whether_moved_or_copied(
         )
         assert not (store.blobs / "sha256").exists()
         assert source.read_bytes() == CONTENT
+
+
+def test_the_shelf_is_on_the_disk_before_the_row_that_names_it(
+    store: BlobStore, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, source)
+    log = DiskLog(store.root, monkeypatch)
+    store.set_out("a1", {"m.gguf": SHA256})
+    assert log.said == ["flush data/", "flush shelf/", "link m.gguf", "flush a1/"]
+    assert same_file(store.shelf / "a1" / "m.gguf", store.path(SHA256))
