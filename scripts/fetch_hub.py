@@ -29,6 +29,7 @@ from filelock import FileLock, Timeout
 
 import stage
 from corral.errors import InvalidModel, StartupError, ToolError, UpstreamError
+from corral.registry.disk import nearest
 from corral.registry.hub import Hub
 from corral.registry.hub_files import Listing, RepoFile, choose
 from corral.registry.patience import BrokenOff, Patience
@@ -41,7 +42,6 @@ from fetch_place import (
     check_space,
     free_bytes,
     hash_file,
-    nearest,
 )
 
 POLL_SECONDS = 0.2
