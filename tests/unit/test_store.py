@@ -354,6 +354,17 @@ def test_removing_the_newest_revision_brings_the_one_before(
     assert third.manifest.revision == 2
 
 
+def test_earlier_revisions_survive_a_collection(registry: Registry, inbox: Path) -> None:
+    one = registry.add(base_model(inbox), inbox)
+    registry.add(base_model(inbox, text="two"), inbox)
+    assert registry.gc().removed == ()
+    assert registry.verify() == []
+    registry.remove("tiny", revision=2)
+    registry.gc()
+    assert registry.get("tiny").id == one.id
+    assert registry.verify() == []
+
+
 def test_aliases_come_and_go(registry: Registry, inbox: Path) -> None:
     registry.add(base_model(inbox), inbox)
     registry.alias("gpt-4o", "tiny")
