@@ -13,6 +13,7 @@ from corral.files.upload_routes import UploadRoutes
 from corral.finetune import KINDS as FINETUNE
 from corral.finetune.routes import FineTuningRoutes
 from corral.gateway import handlers, health, models, routes
+from corral.gateway.admission import Admission
 from corral.gateway.auth import AuthMiddleware
 from corral.gateway.context import ContextMiddleware
 from corral.gateway.deps import Gateway
@@ -37,7 +38,7 @@ def create_app(settings: Settings, catalog: Catalog | None = None, kinds: Kinds 
     catalog = catalog if catalog is not None else scan(settings)
     version = Registry(settings).version
     runtime = Runtime(settings, catalog, metrics.upstream_restarts.inc, version)
-    gateway = Gateway(settings, runtime, metrics, asyncio.Event())
+    gateway = Gateway(settings, runtime, metrics, Admission(settings.queue_size), asyncio.Event())
 
     files = Files(settings)
 

@@ -138,6 +138,7 @@ class Settings(BaseModel):
     models_max: int = Field(4, ge=1, le=256)
     ctx_size: int = Field(8192, ge=128, le=16_777_216)
     slots: int = Field(4, ge=1, le=256)
+    queue_size: int = Field(256, ge=0, le=65_536)
     threads: int | None = Field(None, ge=1, le=4096)
     gpu_layers: int | None = Field(None, ge=0, le=100_000)
     prompt_cache_mib: int = Field(512, ge=0, le=1_048_576)

@@ -17,6 +17,13 @@ from corral.errors import AuthenticationError, PermissionDenied
 from corral.settings import LOOPBACK_HOSTS, Settings, is_loopback_name
 
 OPEN_PATHS = ("/health",)
+CALLER = "corral.caller"
+
+
+def caller(scope: Scope) -> str:
+    """Who asks: the same text for the same API key, and empty where none is needed."""
+    name: str = scope.get(CALLER, "")
+    return name
 
 
 class AuthMiddleware:
@@ -32,12 +39,12 @@ class AuthMiddleware:
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
             headers = dict(scope["headers"])
             if self._digests:
-                self._check_key(headers)
+                scope[CALLER] = self._check_key(headers)
             else:
                 self._check_host(headers)
         await self._app(scope, receive, send)
 
-    def _check_key(self, headers: dict[bytes, bytes]) -> None:
+    def _check_key(self, headers: dict[bytes, bytes]) -> str:
         sent = headers.get(b"authorization", b"")
         scheme, _, token = sent.partition(b" ")
         # Anthropic's clients send the key in a header of its own.
@@ -56,6 +63,7 @@ class AuthMiddleware:
                 "this API key is not one of the keys of this server",
                 headers={"WWW-Authenticate": "Bearer"},
             )
+        return digest.hex()[:16]
 
     def _check_host(self, headers: dict[bytes, bytes]) -> None:
         host = _host_name(headers.get(b"host", b"").decode("latin-1"))

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from corral.gateway.admission import Admission
 from corral.metrics import Metrics
 from corral.registry.catalog import Catalog
 from corral.runtime.upstream import Runtime
@@ -19,6 +20,7 @@ class Gateway:
     settings: Settings
     runtime: Runtime
     metrics: Metrics
+    admission: Admission
     stopping: asyncio.Event
 
     @property

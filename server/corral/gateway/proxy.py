@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from corral.errors import CorralError, NotReady, UpstreamError, UpstreamTimeout
+from corral.gateway.admission import Admission, Seat
 from corral.gateway.context import RequestContext
 from corral.gateway.responses_shape import ResponsesShape
 from corral.gateway.sse import Dialect, EventStream, error_event, renaming
@@ -27,7 +28,8 @@ BROKE_OFF = "llama-server ended in the middle of the answer; what came before ma
 
 @dataclass(frozen=True)
 class Exchange:
-    """What to ask of llama-server, and under which name to answer."""
+    """What to ask of llama-server, and under which name to answer. `seat` is what the request takes
+    there while it runs; None for what needs no slot."""
 
     path: str
     body: bytes
@@ -35,6 +37,7 @@ class Exchange:
     asked: str
     dialect: Dialect
     prompt: str
+    seat: Seat | None = None
     stream: bool = False
     shape: ResponsesShape | None = None
 
@@ -46,8 +49,15 @@ class Relay(Response):
     instance before the answer is complete.
     """
 
-    def __init__(self, runtime: Runtime, stopping: asyncio.Event, exchange: Exchange) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        admission: Admission,
+        stopping: asyncio.Event,
+        exchange: Exchange,
+    ) -> None:
         self._runtime = runtime
+        self._admission = admission
         self._stopping = stopping
         self._exchange = exchange
         self.background = None
@@ -74,6 +84,11 @@ class Relay(Response):
             self._runtime.board.release(self._exchange.section)
 
     async def _answer(self, send: Send, context: RequestContext) -> None:
+        seat = self._exchange.seat
+        async with self._admission.seat(seat) if seat else contextlib.nullcontext():
+            await self._ask(send, context)
+
+    async def _ask(self, send: Send, context: RequestContext) -> None:
         exchange = self._exchange
         response = await self._runtime.post(
             exchange.section, exchange.path, exchange.body, stream=exchange.stream

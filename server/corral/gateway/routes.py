@@ -10,6 +10,8 @@ from starlette.responses import Response
 
 from corral.errors import BadRequest
 from corral.gateway import body as bodies
+from corral.gateway.admission import Seat
+from corral.gateway.auth import caller
 from corral.gateway.compat import reconcile
 from corral.gateway.context import RequestContext
 from corral.gateway.deps import InGateway
@@ -32,6 +34,11 @@ class Passed:
     generates: bool = False
     embeds: bool = False
     model_optional: bool = False
+
+    @property
+    def takes_a_slot(self) -> bool:
+        """Whether llama-server works on it in a slot; tokenising and its like need none."""
+        return self.generates or self.embeds or self.upstream == "/v1/rerank"
 
 
 PASSED = (
@@ -148,6 +155,8 @@ def _handler(passed: Passed) -> Callable[[Request, InGateway], Awaitable[Respons
             limit = bodies.length_limit(body)
             shape = ResponsesShape(as_sent, asked, int(time.time()), limit)
         placement = serving.placement(model)
+        key = caller(request.scope)
+        seat = Seat(placement.section, placement.slots, model.name, key)
         exchange = Exchange(
             path=passed.upstream,
             body=bodies.for_upstream(body, placement),
@@ -155,10 +164,11 @@ def _handler(passed: Passed) -> Callable[[Request, InGateway], Awaitable[Respons
             asked=asked,
             dialect=passed.dialect,
             prompt=passed.prompt,
+            seat=seat if passed.takes_a_slot else None,
             stream=body.get("stream") is True,
             shape=shape,
         )
-        return Relay(gateway.runtime, gateway.stopping, exchange)
+        return Relay(gateway.runtime, gateway.admission, gateway.stopping, exchange)
 
     return handle
 

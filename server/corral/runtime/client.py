@@ -45,10 +45,17 @@ class RouterClient:
     def __init__(self, upstream_timeout: float) -> None:
         self._upstream_timeout = upstream_timeout
         self._session: aiohttp.ClientSession | None = None
+        self._streams: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS),
+        kept = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS)
+        self._session = self._over(kept)
+        self._streams = self._over(aiohttp.TCPConnector(limit=0, force_close=True))
+        return self
+
+    def _over(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=connector,
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=CONNECT_SECONDS, sock_read=self._upstream_timeout
             ),
@@ -56,7 +63,6 @@ class RouterClient:
             # Chunks of a long answer may be large; the default of 64 KiB costs more wake-ups.
             read_bufsize=256 * 1024,
         )
-        return self
 
     async def __aexit__(
         self,
@@ -64,14 +70,15 @@ class RouterClient:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        for session in (self._session, self._streams):
+            if session is not None:
+                await session.close()
 
     async def healthy(self, endpoint: Endpoint) -> bool:
         """Whether the router answers. Short: a router that hangs counts as not healthy."""
         try:
             async with asyncio.timeout(HEALTH_SECONDS):
-                async with self._open().get(endpoint.url + "/health") as response:
+                async with self._open(self._session).get(endpoint.url + "/health") as response:
                     return response.status == 200
         except (aiohttp.ClientError, TimeoutError):
             return False
@@ -114,10 +121,9 @@ class RouterClient:
             "Authorization": f"Bearer {endpoint.key}",
             "Content-Type": "application/json",
         }
-        if stream:
-            headers["Connection"] = "close"
         try:
-            return await self._open().post(endpoint.url + path, data=body, headers=headers)
+            session = self._open(self._streams if stream else self._session)
+            return await session.post(endpoint.url + path, data=body, headers=headers)
         except aiohttp.ClientConnectorError as error:
             raise NotReady("llama-server is not listening; it is being restarted") from error
         except TimeoutError as error:
@@ -148,13 +154,14 @@ class RouterClient:
     async def _exchange(
         self, method: str, url: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
     ) -> tuple[dict[str, Any], int]:
-        async with self._open().request(method, url, json=body, headers=headers) as response:
+        session = self._open(self._session)
+        async with session.request(method, url, json=body, headers=headers) as response:
             return await response.json(content_type=None), response.status
 
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
+    def _open(self, session: aiohttp.ClientSession | None) -> aiohttp.ClientSession:
+        if session is None:
             raise RuntimeError("RouterClient is used outside its `async with`")
-        return self._session
+        return session
 
 
 def _instance(item: Mapping[str, Any]) -> Instance:

@@ -46,7 +46,8 @@ class Section:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a model answers: the section, and the scale of each adapter there for this model.
+    """Where a model answers: the section, the scale of each adapter there for this model, and how
+    many requests the section works on at once.
 
     `lora` is None where the section has no adapters; else it names every adapter explicitly,
     because llama-server applies the ones that a request leaves out.
@@ -54,6 +55,7 @@ class Placement:
 
     section: str
     lora: tuple[Mapping[str, Any], ...] | None = None
+    slots: int = 1
 
 
 @dataclass(frozen=True)
@@ -115,9 +117,10 @@ def lay_out(
         section = Section(base, generation, adapters, options, preload=first)
         sections.append(section)
         scales = _scales(adapters, None) if adapters else None
-        placements[base.name] = Placement(section.name, scales)
+        slots = int(options["parallel"])
+        placements[base.name] = Placement(section.name, scales, slots)
         for adapter in adapters:
-            placements[adapter.name] = Placement(section.name, _scales(adapters, adapter))
+            placements[adapter.name] = Placement(section.name, _scales(adapters, adapter), slots)
     return Layout(tuple(sections), placements)
 
 

@@ -1,0 +1,183 @@
+"""Who may use an instance now, and who waits: one bounded line per section, in fair turns.
+
+llama-server works on slots together only where they have the same adapters: a request for another
+one waits inside it until every slot of the first has ended, and as long as the first is asked for
+again in time, for ever. So requests of one adapter are let in together, for a turn of bounded
+length; then the slots run empty and the adapter that has waited longest has its turn. Among the
+requests of one adapter API keys take turns. Not covered: an answer under way is never interrupted,
+so a long one delays the other adapters to its end.
+
+One event loop's; whatever holds no `await` is one step to everybody else.
+"""
+
+import asyncio
+import contextlib
+import math
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from corral.errors import RateLimited
+
+# How long an adapter may let new requests in while another waits. Every change of turns costs the time in
+# which the slots run empty; a longer turn costs the others their first token (docs/log.md).
+TURN_SECONDS = 0.5
+# Of the last answers' duration, for Retry-After: how much one more of them counts.
+NEW_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Seat:
+    """What a request needs: a slot of `section`, which has `slots`, for `model`, asked by `key`."""
+
+    section: str
+    slots: int
+    model: str
+    key: str
+
+
+Waiting = OrderedDict[str, deque[asyncio.Future[None]]]
+
+
+class Line:
+    """The requests of one section."""
+
+    def __init__(self, size: int, clock: Callable[[], float]) -> None:
+        self._size = size
+        self._clock = clock
+        self._slots = 1
+        self._running = 0
+        self._model = ""
+        self._turn_began = 0.0
+        # Adapters in the order in which they get their turn, and in each the keys likewise.
+        self._waiting: OrderedDict[str, Waiting] = OrderedDict()
+        self._count = 0
+        self._seconds = 1.0
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody runs or waits."""
+        return not self._running and not self._count
+
+    def join(self, seat: Seat) -> asyncio.Future[None] | None:
+        """None when `seat` is given at once; else what tells that it is. Raises RateLimited."""
+        self._slots = seat.slots
+        if not self._count and self._may_run(seat.model):
+            self._start(seat.model)
+            return None
+        if self._count >= self._size:
+            raise self._full(seat)
+        told = asyncio.get_running_loop().create_future()
+        keys = self._waiting.setdefault(seat.model, OrderedDict())
+        keys.setdefault(seat.key, deque()).append(told)
+        self._count += 1
+        self._admit()
+        return told
+
+    def leave(self, seconds: float) -> None:
+        """A request that ran has ended after so long."""
+        self._seconds += NEW_SHARE * (seconds - self._seconds)
+        self._running -= 1
+        self._admit()
+
+    def give_up(self, seat: Seat, told: asyncio.Future[None]) -> None:
+        """A request that waits goes away, perhaps in the moment in which it was let in."""
+        if told.done():
+            self._running -= 1
+        else:
+            self._waiting[seat.model][seat.key].remove(told)
+            self._count -= 1
+            self._strike(seat.model, seat.key)
+        self._admit()
+
+    def _may_run(self, model: str) -> bool:
+        if not self._running:
+            return True
+        return self._running < self._slots and model == self._model
+
+    def _start(self, model: str) -> None:
+        if not self._running and model != self._model:
+            self._model, self._turn_began = model, self._clock()
+        self._running += 1
+
+    def _admit(self) -> None:
+        while self._count and (not self._running or self._running < self._slots):
+            if not self._running:
+                self._next_turn()
+            others = len(self._waiting) > (self._model in self._waiting)
+            over = others and self._clock() - self._turn_began >= TURN_SECONDS
+            if self._model not in self._waiting or (over and self._running):
+                return
+            self._let_in()
+
+    def _next_turn(self) -> None:
+        """The slots are empty: whose turn it is now."""
+        over = self._clock() - self._turn_began >= TURN_SECONDS
+        if self._model in self._waiting and over:
+            self._waiting.move_to_end(self._model)
+        if over or self._model not in self._waiting:
+            self._model, self._turn_began = next(iter(self._waiting)), self._clock()
+
+    def _let_in(self) -> None:
+        keys = self._waiting[self._model]
+        key, line = next(iter(keys.items()))
+        told = line.popleft()
+        keys.move_to_end(key)
+        self._count -= 1
+        self._strike(self._model, key)
+        self._running += 1
+        told.set_result(None)
+
+    def _strike(self, model: str, key: str) -> None:
+        keys = self._waiting[model]
+        if not keys[key]:
+            del keys[key]
+        if not keys:
+            del self._waiting[model]
+
+    def _full(self, seat: Seat) -> RateLimited:
+        seconds = max(1, math.ceil(self._seconds * self._count / seat.slots))
+        return RateLimited(
+            f"{self._count} requests wait for `{seat.section}`, as many as may (setting `queue_size`);"
+            f" try again in {seconds} s",
+            code="queue_full",
+            headers={
+                "Retry-After": str(seconds),
+                "x-ratelimit-limit-requests": str(self._size + seat.slots),
+                "x-ratelimit-remaining-requests": "0",
+                "x-ratelimit-reset-requests": f"{seconds}s",
+            },
+        )
+
+
+class Admission:
+    """Every section's line. `size` is how many may wait in each."""
+
+    def __init__(self, size: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._size = size
+        self._clock = clock
+        self._lines: dict[str, Line] = {}
+
+    @contextlib.asynccontextmanager
+    async def seat(self, seat: Seat) -> AsyncIterator[None]:
+        """Inside the block the request may run; waits for it. Raises RateLimited at once where too
+        many wait."""
+        line = self._lines.setdefault(seat.section, Line(self._size, self._clock))
+        try:
+            told = line.join(seat)
+            if told is not None:
+                try:
+                    # Shielded: only this line ends what it has told.
+                    await asyncio.shield(told)
+                except asyncio.CancelledError:
+                    line.give_up(seat, told)
+                    raise
+            began = self._clock()
+            try:
+                yield
+            finally:
+                line.leave(self._clock() - began)
+        finally:
+            if line.idle:
+                self._lines.pop(seat.section, None)
