@@ -81,6 +81,18 @@ def test_the_second_time_nothing_is_downloaded(fetch: Fetcher) -> None:
     assert fetch.hub.requests["blob"] == 1
 
 
+def test_what_was_damaged_since_is_fetched_again(fetch: Fetcher) -> None:
+    fetch.run(*words(fetch))
+    ready = fetch.folder / "data" / "downloads" / SHA256
+    ready.chmod(0o644)
+    damaged = bytearray(MODEL)
+    damaged[-1] ^= 1
+    ready.write_bytes(damaged)
+    result = fetch.run(*words(fetch))
+    assert result["fetched_bytes"] == SIZE
+    assert (fetch.out / FILE).read_bytes() == MODEL
+
+
 def test_a_cut_download_goes_on_where_it_was(fetch: Fetcher) -> None:
     fetch.hub.order("blob", 1, cut_after=300_000)
     fetch.run(*words(fetch))
