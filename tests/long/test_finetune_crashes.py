@@ -4,15 +4,17 @@ moments of training. The job ends with the very adapter of one that nobody distu
 Needs the `train` group and a built llama.cpp; about ten minutes. Prints what was counted.
 """
 
+import contextlib
 import csv
 import json
 import multiprocessing
 import os
 import random
 import signal
+import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +37,10 @@ HELD_OUT = ROOT / "tests" / "data" / "folio_heldout.jsonl"
 SPAWN = multiprocessing.get_context("spawn")
 LEASE = 2.0
 KILLS = 20
+# Long enough that training outlasts the kills on idle cores.
+EPOCHS = 30
 # Seconds of training, at most, before the next kill; drawn with a fixed seed.
-LONGEST = 4.0
+LONGEST = 1.5
 PATIENCE = 900
 BOUNDARIES = ("stage begun", "stage ended", "stage stored", "stage marked")
 
@@ -199,6 +203,44 @@ def test_a_worker_killed_at_every_boundary_of_every_stage(
     print("left:", check_nothing_is_left(settings, [job_id]))
 
 
+# ---- on a full disk --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 128 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    argv = ["mount", "-t", "tmpfs", "-o", "size=128m", "corral-test", str(folder)]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode == 0, f"this test needs root and mount(8): {done.stderr}"
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_becomes_full_fails_the_job_with_the_reason(disk: Path) -> None:
+    settings = settings_of(disk)
+    job_id = submit(settings, disk, 20, evaluate=False)
+    queue = Queue(database.ready(settings))
+    process = worker(settings)
+    try:
+        wait("training goes on", lambda: trained(queue, job_id))
+        with (disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+            while filler.write(bytes(4096)):
+                pass
+        # For the database: while it cannot be written, a job can only wait for room.
+        os.truncate(disk / "filler", (disk / "filler").stat().st_size - 1024 * 1024)
+        row = ended(settings, job_id)
+        assert (row["status"], row["error_code"]) == ("failed", "disk_full")
+        assert "no space left" in row["error"].lower()
+        wait("tidied", lambda: not (settings.data_dir / "jobs" / job_id / "work").exists(), 30)
+    finally:
+        stop(process)
+    (disk / "filler").unlink()
+    assert Registry(settings).list() == []
+    print("\nleft:", check_nothing_is_left(settings, [job_id]))
+
+
 # ---- at random moments -----------------------------------------------------------------------------
 
 
@@ -249,7 +291,7 @@ def test_20_kills_at_random_moments_of_training(
     settings = settings_of(tmp_path)
     draw = random.Random(20)
     victims = Victims(tmp_path)
-    job_id = submit(settings, tmp_path, 12, evaluate=False)
+    job_id = submit(settings, tmp_path, EPOCHS, evaluate=False)
     queue = Queue(database.ready(settings))
     killed: list[tuple[str, int]] = []
     whom = ["worker", "trainer", "server"] * KILLS
@@ -264,7 +306,7 @@ def test_20_kills_at_random_moments_of_training(
             killed.append((whom[len(killed)], step))
             mark(queue, job_id)
         row = ended(settings, job_id)
-        assert manifests(settings, row) == undisturbed(12)
+        assert manifests(settings, row) == undisturbed(EPOCHS)
         check_metrics(settings, row)
         served = {model["id"] for model in victims.process.get("/v1/models")[1]["data"]}
         assert row["result"]["result"]["fine_tuned_model"] in wait("served", lambda: served)

@@ -195,15 +195,14 @@ class Queue:
 
     # ---- workers -------------------------------------------------------------------------------
 
-    def claim(self, worker: str, only: str | None = None) -> Lease | None:
-        """The oldest job that waits, or whose worker is not heard of any more, or that job `only`; None
-        when there is none. `worker` names who asks."""
-        wanted = _nobody_has() if only is None else and_(_nobody_has(), jobs.c.id == only)
-        if not self._waiting(wanted):
+    def claim(self, worker: str) -> Lease | None:
+        """The oldest job that waits, or whose worker is not heard of any more; None when there is
+        none. `worker` names who asks."""
+        if not self._waiting():
             return None  # an idle worker takes no write lock
         with writing(self._engine) as connection:
             self._reap(connection)
-            row = connection.execute(self._take(worker, wanted)).mappings().one_or_none()
+            row = connection.execute(self._take(worker)).mappings().one_or_none()
             if row is None:
                 return None
             attempt = f", attempt {row['attempts']}" if row["attempts"] > 1 else ""
@@ -226,18 +225,18 @@ class Queue:
             return "cancel"
         return "pause" if is_paused(row) else "nothing"
 
-    def begin_stage(self, lease: Lease, stage: str, number: int, stages: int) -> None:
-        """A stage begins: number so of so many."""
-        values = {
-            "stage": stage,
-            "stage_number": number,
-            "stages": stages,
-            "progress": None,
-            "updated": now(),
-        }
+    def begin_stage(
+        self, lease: Lease, stage: str, number: int, stages: int
+    ) -> dict[str, Any] | None:
+        """A stage begins: number so of so many. One that begins again keeps its progress, which is given
+        back: how far the attempt before was."""
+        values = {"stage": stage, "stage_number": number, "stages": stages, "updated": now()}
         with writing(self._engine) as connection:
-            self._write(connection, lease, values)
+            before = self._get(connection, lease.job_id)
+            again = before["stage"] == stage and before["stage_number"] == number
+            self._write(connection, lease, values if again else {**values, "progress": None})
             self._note(connection, lease.job_id, "stage", f"stage {stage} ({number} of {stages})")
+        return before["progress"] if again else None
 
     def end_stage(self, lease: Lease) -> None:
         """A stage has ended well: attempts are counted anew."""
@@ -293,15 +292,15 @@ class Queue:
 
     # ---- inside ----------------------------------------------------------------------------------
 
-    def _waiting(self, wanted: ColumnElement[bool]) -> bool:
-        open_jobs = select(jobs.c.number).where(wanted).limit(1)
+    def _waiting(self) -> bool:
+        open_jobs = select(jobs.c.number).where(_nobody_has()).limit(1)
         with reading(self._engine) as connection:
             return connection.scalar(open_jobs) is not None
 
-    def _take(self, worker: str, wanted: ColumnElement[bool]) -> Any:
+    def _take(self, worker: str) -> Any:
         oldest = (
             select(jobs.c.number)
-            .where(wanted)
+            .where(_nobody_has())
             .order_by(jobs.c.number)
             .limit(1)
             .with_for_update(skip_locked=True)

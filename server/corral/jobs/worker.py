@@ -15,19 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from corral import database
-from corral.errors import CorralError
+from corral.errors import CorralError, DiskFullError
 from corral.jobs import runner
 from corral.jobs.events import Message, Progress
 from corral.jobs.kinds import Kinds
-from corral.jobs.queue import (
-    ENDED,
-    LEASE_SECONDS,
-    Lease,
-    LeaseLostError,
-    Note,
-    Queue,
-    is_paused,
-)
+from corral.jobs.queue import ENDED, LEASE_SECONDS, Lease, LeaseLostError, Note, Queue
 from corral.jobs.runner import Interrupted, Order, Runner, StageKilledError
 from corral.registry.blobs import AtStep
 from corral.registry.disk import ignore
@@ -72,30 +64,16 @@ class Worker:
         self._tidy()
         log.info("worker started", extra={"worker": self._name})
         while not stopping.is_set():
-            self._next(stopping)
+            try:
+                lease = self._queue.claim(self._name)
+            except CorralError as error:
+                log.error("cannot claim: %s", error.message)
+                lease = None
+            if lease is None:
+                stopping.wait(self._poll)
+            else:
+                self._work(lease, stopping)
         log.info("worker stopped", extra={"worker": self._name})
-
-    def run_one(self, job_id: str, stopping: threading.Event) -> None:
-        """Work on this job alone until it has ended, or is paused, or `stopping` is set; while another
-        worker has it, wait."""
-        self._tidy()
-        while not stopping.is_set():
-            row = self._queue.get(job_id)
-            if row["status"] in ENDED or (row["status"] == "queued" and is_paused(row)):
-                return
-            self._next(stopping, job_id)
-
-    def _next(self, stopping: threading.Event, only: str | None = None) -> None:
-        """Run the next job, or wait a moment."""
-        try:
-            lease = self._queue.claim(self._name, only)
-        except CorralError as error:
-            log.error("cannot claim: %s", error.message)
-            lease = None
-        if lease is None:
-            stopping.wait(self._poll)
-        else:
-            self._work(lease, stopping)
 
     def _work(self, lease: Lease, stopping: threading.Event) -> None:
         log.info("job claimed", extra={"job": lease.job_id, "kind": lease.kind})
@@ -147,6 +125,10 @@ class Worker:
 
     def _fail(self, lease: Lease, folder: Path, error: CorralError) -> None:
         log.warning("job failed: %s", error.message, extra={"job": lease.job_id})
+        if error.code == DiskFullError.default_code:
+            runner.clear(
+                folder
+            )  # first: a database on a full disk takes no word of how the job ended
         self._settle(lease, folder, lambda: self._queue.fail(lease, error))
 
     def _settle(self, lease: Lease, folder: Path, write: Callable[[], None]) -> None:
@@ -203,13 +185,13 @@ class JobControl:
     def started(self, stage: str, number: int, stages: int) -> None:
         """A stage begins."""
         self.flush()
-        self._progress = self._kept = None
-        self._kept_more = False
-        self._queue.begin_stage(self._lease, stage, number, stages)
+        self._progress, self._kept_more = None, False
+        before = self._queue.begin_stage(self._lease, stage, number, stages)
+        self._kept = (before or {}).get("kept")
 
     def progress(self, progress: Progress) -> None:
         """Kept until the next heartbeat; only the last counts."""
-        # The first of a run says where it goes on; what was kept before is no news.
+        # The first of a stage says where it goes on, which is news when the attempt before was not as far.
         if self._kept is not None and progress.kept is not None:
             self._kept_more |= progress.kept > self._kept
         self._kept = progress.kept if progress.kept is not None else self._kept

@@ -98,6 +98,19 @@ def test_workers_lost_between_checkpoints_are_counted_anew(queue: Queue) -> None
     assert queue.get(job_id)["status"] == "running"
 
 
+def test_going_on_further_than_the_attempt_before_is_progress_too(queue: Queue) -> None:
+    """A worker may be lost before it has told of its last checkpoint."""
+    job_id = submit(queue)
+    for step in range(2 * MAX_ATTEMPTS):
+        lease = claim(queue)
+        running = control(queue, lease)
+        running.started("train", 1, 1)
+        running.progress(Progress(done=step, kept=step))
+        running.order()
+        run_out(queue, lease)
+    assert queue.get(job_id)["status"] == "running"
+
+
 def test_a_training_that_gets_nowhere_fails_all_the_same(queue: Queue) -> None:
     job_id = submit(queue)
     for _ in range(MAX_ATTEMPTS):
@@ -125,12 +138,3 @@ def test_figures_are_events_of_their_own_and_have_their_own_bound(queue: Queue) 
         ("metrics", f"step {FIGURES_MAX - 1}"),
     ]
     assert newest[1]["data"] == {"step": FIGURES_MAX - 1}
-
-
-def test_one_job_may_be_claimed_before_older_ones(queue: Queue) -> None:
-    older, wanted = submit(queue), submit(queue)
-    lease = queue.claim("w", only=wanted)
-    assert lease is not None
-    assert lease.job_id == wanted
-    assert queue.claim("w", only=wanted) is None
-    assert claim(queue).job_id == older
