@@ -50,7 +50,8 @@ def measure(args: argparse.Namespace, tell: stage.Reporter) -> list[Judged]:
     """Every variant's outcomes and, with --loss, its loss."""
     rows, found = read_rows(args.file, args.rows), variants_of(args)
     tools = LlamaTools(args.llama_bin or load_settings().llama_bin_dir)
-    asked = Asked(args.url, "", args.api_key, args.max_tokens, args.concurrency)
+    key = args.api_key_file.read_text().strip() if args.api_key_file else args.api_key
+    asked = Asked(args.url, "", key, args.max_tokens, args.concurrency)
     every = [judged(each, rows, asked, tools, tell) for each in found]
     loss = losses(found, args.file, args.rows, tools, tell) if args.loss else {}
     return [replace(each, loss=loss.get(each.label)) for each in every]
@@ -88,7 +89,7 @@ def main(args: argparse.Namespace, tell: stage.Reporter) -> None:
     every = measure(args, tell)
     found = report(every)
     write_outputs(args, every, found)
-    if len(every) > 1:
+    if len(every) > 1 and not args.no_table:
         tell.message(table(found["models"], found["gains"]))
     tell.result(found)
     exact = figures(every[-1])["exact"]
@@ -106,6 +107,7 @@ def arguments() -> argparse.ArgumentParser:
         help="base URL (default http://127.0.0.1:8000/v1)",
     )
     parser.add_argument("--api-key", default="local", help="API key, where the server asks for one")
+    parser.add_argument("--api-key-file", type=Path, help="a file with it, not seen in `ps`")
     parser.add_argument("--model", help="name of the served model")
     parser.add_argument("--against", help="name of a served model to compare it with")
     parser.add_argument(
@@ -125,6 +127,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--concurrency", type=int, default=4, help="requests at once (default 4)")
     parser.add_argument(
         "--loss", action="store_true", help="loss and perplexity of the GGUF variants as well"
+    )
+    parser.add_argument(
+        "--no-table", action="store_true", help="do not tell the figures as a table"
     )
     parser.add_argument("--wrong", type=Path, help="write the rows that differ here, as JSONL")
     parser.add_argument("--out", type=Path, help="write the printed JSON here as well")

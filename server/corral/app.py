@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from corral.files.routes import FileRoutes, body_limit
 from corral.files.store import Files
+from corral.files.sweeper import sweeping
 from corral.files.upload_routes import UploadRoutes
 from corral.finetune import KINDS as FINETUNE
 from corral.finetune.routes import FineTuningRoutes
@@ -44,8 +45,7 @@ def create_app(settings: Settings, catalog: Catalog | None = None, kinds: Kinds 
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(files.sweep)
-        async with runtime.running():
+        async with runtime.running(), sweeping(files):
             yield
 
     app = FastAPI(title="Corral", version=installed_version("corral"), lifespan=lifespan)

@@ -111,9 +111,9 @@ def test_what_is_a_job_can_be_left_to_a_running_corral(verb: str) -> None:
 
 def test_every_verb_has_json() -> None:
     """But those that only run, or print nothing that a machine would read."""
-    without = {"serve", "worker"}
+    without = {"serve ", "worker ", "files content"}
     nouns = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
     for noun, command in nouns.items():
         for verb, leaf in getattr(command, "commands", {"": command}).items():
             has = any("--json" in p.opts for p in leaf.params)
-            assert has or noun in without, f"corral {noun} {verb} has no --json"
+            assert has or f"{noun} {verb}" in without, f"corral {noun} {verb} has no --json"

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from corral.cli import data, doctor, jobs, models, serve, worker
+from corral.cli import data, doctor, evaluate, files, finetune, jobs, models, serve, worker
 from corral.errors import CorralError
 
 app = typer.Typer(
@@ -23,9 +23,12 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
 app.command("worker")(worker.worker)
+app.command("evaluate")(evaluate.evaluate)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
+app.add_typer(finetune.app, name="finetune")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(files.app, name="files")
 
 
 def main() -> None:

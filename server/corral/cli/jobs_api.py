@@ -3,27 +3,22 @@
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from corral import settings as settings_module
-from corral.errors import BadRequest, Conflict, CorralError, NotFound, UpstreamError
+from corral.cli.remote import Remote
+from corral.errors import UpstreamError
 from corral.settings import Settings
 
 if TYPE_CHECKING:
-    from http.client import HTTPResponse
-
     from corral.jobs.queue import Queue
 
 PATH = "/corral/v1/jobs"
 ENDED = ("succeeded", "failed", "cancelled")
 POLL_SECONDS = 0.5
-# The longest silence of a running Corral: in a quiet stream it sends a comment every 15 s.
-TIMEOUT_SECONDS = 60.0
 # How long a Corral that has gone away may take to come back while a job of it is followed.
 RECONNECT_SECONDS = 60.0
-BY_STATUS: dict[int, type[CorralError]] = {400: BadRequest, 404: NotFound, 409: Conflict}
 
 Json = dict[str, Any]
 
@@ -101,30 +96,28 @@ class LocalJobs:
 
 
 class RemoteJobs:
-    """Asks a running Corral. Of several API keys in the settings the first is sent."""
+    """Asks a running Corral."""
 
     def __init__(self, url: str, settings: Settings) -> None:
-        self._url = url.rstrip("/").removesuffix("/v1")
-        keys = settings.api_keys
-        self._headers = {"Authorization": f"Bearer {keys[0].get_secret_value()}"} if keys else {}
+        self._remote = Remote(url, settings)
 
     def submit(self, kind: str, spec: Json) -> Json:
         """Put a job into the queue."""
-        return self._ask("POST", "", {"kind": kind, "spec": spec})
+        return self._remote.ask("POST", PATH, {"kind": kind, "spec": spec})
 
     def list(self, limit: int, status: str | None) -> list[Json]:
         """The newest jobs."""
         query = f"?limit={limit}" + (f"&status={status}" if status else "")
-        data: list[Json] = self._ask("GET", query)["data"]
+        data: list[Json] = self._remote.ask("GET", PATH + query)["data"]
         return data
 
     def show(self, job_id: str) -> Json:
         """One job."""
-        return self._ask("GET", f"/{job_id}")
+        return self._remote.ask("GET", f"{PATH}/{job_id}")
 
     def cancel(self, job_id: str) -> Json:
         """Cancel it."""
-        return self._ask("POST", f"/{job_id}/cancel")
+        return self._remote.ask("POST", f"{PATH}/{job_id}/cancel")
 
     def follow(self, job_id: str, *, wait: bool) -> Iterator[Json]:
         """Events and the job. A Corral that is started again meanwhile is waited for."""
@@ -145,8 +138,8 @@ class RemoteJobs:
             time.sleep(POLL_SECONDS)
 
     def _stream(self, job_id: str, last: str) -> Iterator[Json]:
-        path = f"/{job_id}/events?stream=true" + (f"&after={last}" if last else "")
-        with self._told(), self._open("GET", path) as answer:
+        path = f"{PATH}/{job_id}/events?stream=true" + (f"&after={last}" if last else "")
+        with self._remote.told(), self._remote.open("GET", path) as answer:
             for line in answer:
                 text = line.decode().strip()
                 if text.startswith("data: {"):
@@ -154,45 +147,3 @@ class RemoteJobs:
                     if "object" not in item:
                         raise UpstreamError(item["error"]["message"])
                     yield item
-
-    def _ask(self, method: str, path: str, body: Json | None = None) -> Json:
-        with self._told(), self._open(method, path, body) as answer:
-            content: Json = json.load(answer)
-            return content
-
-    def _open(self, method: str, path: str, body: Json | None = None) -> "HTTPResponse":
-        from urllib.request import Request, urlopen
-
-        data = None if body is None else json.dumps(body).encode()
-        headers = {**self._headers, "Content-Type": "application/json"}
-        request = Request(self._url + PATH + path, data, headers, method=method)
-        answer: HTTPResponse = urlopen(request, timeout=TIMEOUT_SECONDS)
-        return answer
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        from http.client import HTTPException
-        from urllib.error import HTTPError
-
-        try:
-            yield
-        except HTTPError as error:
-            with error:
-                raise _refused(
-                    self._url, error.code, error.read().decode("utf-8", "replace")
-                ) from None
-        except (OSError, HTTPException, ValueError) as error:
-            raise UpstreamError(
-                f"no Corral answers at {self._url}: {error}; start it with `corral serve`, or leave "
-                "--url out to use the local data directory",
-                param="url",
-            ) from error
-
-
-def _refused(url: str, status: int, text: str) -> CorralError:
-    try:
-        error = json.loads(text)["error"]
-        message, param, code = error["message"], error["param"], error["code"]
-    except (ValueError, KeyError, TypeError):
-        return UpstreamError(f"{url} answered {status}, not like a Corral: {text[:200]!r}")
-    return BY_STATUS.get(status, UpstreamError)(message, param=param, code=code)

@@ -15,8 +15,8 @@ from corral.errors import BadRequest, Conflict
 from corral.settings import Settings
 
 if TYPE_CHECKING:
+    from corral.registry.artifact import Artifact
     from corral.registry.catalog import Model
-    from corral.registry.store import Artifact
     from corral.registry.verify import Finding
 
 
@@ -120,14 +120,20 @@ def collect(
     data_dir: DataDir = None,
     config: Config = None,
 ) -> None:
-    """Remove files that no model needs: what `rm` and killed processes left."""
+    """Remove files that no model needs: what `rm` and killed processes left; expired uploads too."""
+    from corral.registry.artifact import Collected
     from corral.registry.store import Registry
 
-    registry = Registry(_settings(data_dir, config))
+    settings = _settings(data_dir, config)
+    registry = Registry(settings)
     collected = registry.gc(dry_run, wait=False)
     if not collected.done:
         print("waiting for an add to end", file=sys.stderr)
         collected = registry.gc(dry_run)
+    if not dry_run:
+        from corral.files.store import Files
+
+        collected = Collected((*collected.removed, *Files(settings).sweep()))
     if as_json:
         removed = [{"path": str(path), "bytes": size} for path, size in collected.removed]
         listing = {"dry_run": dry_run, "bytes": collected.bytes, "removed": removed}

@@ -72,9 +72,10 @@ class FileDisk:
         """The files and parts that there are, each called by its id."""
         return [*_files(self.root, "file-*"), *_files(self.root / PARTS, "part_*")]
 
-    def sweep_temporary(self) -> list[Path]:
-        """Remove the temporary files that nobody writes any more; which."""
-        return [path for path in _files(self.root / TEMPORARY, "*") if _removed(path)]
+    def sweep_temporary(self) -> list[tuple[Path, int]]:
+        """Remove the temporary files that nobody writes any more; which, and their bytes."""
+        found = ((path, _removed(path)) for path in _files(self.root / TEMPORARY, "*"))
+        return [(path, size) for path, size in found if size is not None]
 
     @contextmanager
     def _locked(self, how: int) -> Iterator[None]:
@@ -167,18 +168,18 @@ class Incoming:
         self.close()
 
 
-def _removed(path: Path) -> bool:
-    """Remove a temporary file unless somebody writes it."""
+def _removed(path: Path) -> int | None:
+    """Remove a temporary file unless somebody writes it; its bytes, None when it is still there."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return False
+        return None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         path.unlink(missing_ok=True)
-        return True
+        return os.fstat(handle).st_size
     except BlockingIOError:
-        return False
+        return None
     finally:
         os.close(handle)
 

@@ -25,6 +25,10 @@ FIELD_MAX_BYTES = 64 * 1024
 FIELDS_MAX = 50
 
 
+class ClientGoneError(BadRequest):
+    """Nobody reads the answer any more."""
+
+
 class Sink(Protocol):
     """Where the file goes."""
 
@@ -51,7 +55,7 @@ async def read_form(request: Request, file_field: str, sink: Sink, limit: int) -
             if len(reader.block) >= BLOCK:
                 await asyncio.to_thread(sink.write, reader.taken())
     except ClientDisconnect:
-        raise BadRequest(
+        raise ClientGoneError(
             "the client went away before the end of the body", param=file_field
         ) from None
     except FormParserError as error:
@@ -72,6 +76,8 @@ async def whole_body(request: Request) -> AsyncIterator[None]:
     before it reads still gets to see why."""
     try:
         yield
+    except ClientGoneError:
+        raise
     except CorralError:
         # RuntimeError: it was read to its end. Another CorralError: it is over the limit.
         with suppress(RuntimeError, CorralError, ClientDisconnect):

@@ -172,9 +172,9 @@ class Files:
             self.disk.remove(id)
         return row
 
-    def sweep(self) -> builtins.list[Path]:
-        """Remove what has expired, and what killed processes have left; the paths removed. What is
-        being received is left alone."""
+    def sweep(self) -> builtins.list[tuple[Path, int]]:
+        """Remove what has expired, and what killed processes have left; the paths removed and their
+        bytes. What is being received is left alone."""
         if not database.exists(self._settings) or not self.disk.root.is_dir():
             return []
         engine = database.ready(self._settings)
@@ -183,8 +183,9 @@ class Files:
                 _expire(connection)
             with database.reading(engine) as connection:
                 known = _known(connection)
-            left = [path for path in self.disk.named() if path.name not in known]
-            for path in left:
+            named = [path for path in self.disk.named() if path.name not in known]
+            left = [(path, path.stat().st_size) for path in named]
+            for path in named:
                 self.disk.remove(path.name)
         return left + self.disk.sweep_temporary()
 

@@ -9,6 +9,7 @@ from corral.jobs.kinds import Kinds
 KINDS = Kinds(
     {
         "convert": "corral.shelf.convert",
+        "evaluate": "corral.shelf.evaluate",
         "export": "corral.shelf.export",
         "measure": "corral.shelf.measure",
         "pull": "corral.shelf.pull",

@@ -17,7 +17,7 @@ from corral.registry.scan import scan
 from corral.settings import Settings
 
 AUTO, NONE = "auto", "none"
-FILES = ("imatrix", "calibration", "text", "score_file", "html")
+FILES = ("imatrix", "calibration", "text", "score_file", "html", "file")
 
 
 class Measures(kinds.Spec):
@@ -91,7 +91,7 @@ def whole_model(catalog: Catalog, name: str) -> Model:
     return model
 
 
-def check_files(spec: Measures, settings: Settings) -> None:
+def check_files(spec: kinds.Spec, settings: Settings) -> None:
     """PermissionDenied for a file outside the data directory."""
     inside = settings.data_dir.resolve()
     for field in FILES:

@@ -1,5 +1,6 @@
 """/v1/files and /v1/uploads over ASGI with the real SDK, and with what no SDK would send."""
 
+import asyncio
 import hashlib
 import io
 import json
@@ -13,10 +14,11 @@ from openai import APIStatusError, AsyncOpenAI, BadRequestError, ConflictError, 
 from openai.types import FileObject
 
 from corral import database
-from corral.errors import DiskFullError
+from corral.errors import DiskFullError, StoreError
 from corral.files.disk import FileDisk
 from corral.files.multipart import OVERHEAD_BYTES
 from corral.files.store import Files
+from corral.files.sweeper import sweeping
 from corral.files.uploads import PART_MAX_BYTES
 from corral.jobs.queue import Queue
 from corral.settings import Settings
@@ -385,3 +387,25 @@ async def test_large_files_arrive_whole(settings: Settings, files: Files) -> Non
     answer = await post(app, [body[i : i + 65_521] for i in range(0, len(body), 65_521)])
     assert answer.json()["sha256"] == hashlib.sha256(content).hexdigest()
     assert files.path(answer.json()["id"]).read_bytes() == content
+
+
+async def test_an_application_sweeps_and_lives_without(
+    settings: Settings, files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    with files.receive() as incoming:
+        incoming.write(b"x")
+        kept = files.keep(incoming, filename="a", purpose="batch")
+    orphan = settings.data_dir / "files" / ("file-" + "b" * 24)
+    orphan.write_bytes(b"left")
+    async with sweeping(files, every=0.01):
+        while orphan.exists():
+            await asyncio.sleep(0.01)
+    assert left(settings) == [kept.id]
+
+    def unwritable() -> None:
+        raise StoreError("the folder is read-only")
+
+    files.sweep = unwritable  # type: ignore[assignment,method-assign]
+    async with sweeping(files, every=0.01):
+        while "the folder is read-only" not in caplog.text:
+            await asyncio.sleep(0.01)
