@@ -258,7 +258,8 @@ def _notes(spec: Spec, base: Model) -> list[str]:
 
 def _flags(words: dict[str, Any]) -> list[str]:
     """`--word=value`, so that no value is taken for a flag; what was not given is left out."""
-    given = {word: value for word, value in words.items() if value not in (None, "", False)}
+    # By identity: 0 is a value, and equals False.
+    given = {w: v for w, v in words.items() if v is not None and v is not False and v != ""}
     return [f"--{word}" if value is True else f"--{word}={value}" for word, value in given.items()]
 
 

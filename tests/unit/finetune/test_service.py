@@ -239,7 +239,7 @@ def test_the_stages_of_a_job_and_their_command_lines(
     """The plan is the same each time, and every option is on a command line."""
     create(
         jobs, file_id, suffix="s", hyperparameters={"n_epochs": 2, "foo": 1},
-        corral={"rank": 4, "targets": ["q_proj"], "quantise": ["Q8_0"], "merged": True},
+        corral={"rank": 4, "warmup": 0, "targets": ["q_proj"], "quantise": ["Q8_0"], "merged": True},
     )  # fmt: skip
     spec = kind.KIND.parse(claim(queue).spec)
     folder = settings.data_dir / "jobs" / "job_0123456789abcdef01234567"
@@ -249,7 +249,7 @@ def test_the_stages_of_a_job_and_their_command_lines(
     ]  # fmt: skip
     assert kind.plan(spec, settings, folder) == stages  # type: ignore[arg-type]
     train = stages[2].argv
-    assert {"--epochs=2", "--rank=4", "--targets=q_proj", "--checkpoints"} <= {*train}
+    assert {"--epochs=2", "--rank=4", "--targets=q_proj", "--warmup=0", "--checkpoints"} <= {*train}
     assert "--name=ft:corral-tiny:local:s:01234567" in train
     assert "--note=hyperparameter `foo` means nothing here and is ignored" in stages[0].argv
     assert [stage.own for stage in stages] == [False] * 8 + [True]
