@@ -129,7 +129,7 @@ async def test_an_idle_instance_that_was_killed_costs_no_answer(own_corral: Corr
 
 
 async def test_streams_one_after_the_other_never_fail(eight_slots: CorralProcess) -> None:
-    """An instance ends some connections after a stream, unannounced: none may be used again."""
+    """An instance ends the connection after a stream, unannounced: none may be used again."""
     short = ENDLESS | {"max_tokens": 4}
 
     async def one_after_the_other(session: aiohttp.ClientSession) -> list[int]:
