@@ -46,7 +46,7 @@ def config(job: Job) -> dict[str, Any]:
     if job.valid:
         found |= {"evals_per_epoch": 4, "eval_sample_packing": False}
     if job.method == "dpo":
-        found |= {"rl": "dpo", "dpo_beta": job.beta}
+        found |= {"rl": "dpo", "rl_beta": job.beta}
     return found
 
 
