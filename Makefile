@@ -18,7 +18,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install $(if $(MAKE_
 LOCKED := CMAKE_ARGS=-DLLAMA_BUILD=OFF $(PIP) --no-deps --require-hashes
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup setup-train lock build build-metal build-cpu build-cuda serve test test-docker test-long check fetch finetune evaluate quantize export demo
+.PHONY: help setup setup-train lock build build-metal build-cpu build-cuda serve test test-docker test-long check fetch finetune evaluate quantize export demo bench
 # Two pips in one environment would break it.
 .NOTPARALLEL:
 
@@ -139,3 +139,6 @@ export: .venv/.base .venv/.data build ## hand a model to another app: MODEL=NAME
 
 demo: .venv/.base .venv/.data .venv/.dev .venv/.train build ## the whole loop offline on the bundled model, by OpenAI's SDK: before and after; EPOCHS=10
 	@EPOCHS=$(EPOCHS) scripts/demo.sh
+
+bench: .venv/.base .venv/.data .venv/.dev build ## Corral beside its peers in one run: LITELLM=program BINDINGS=python BIG=model.gguf name what else takes part
+	@$(BIN)/python -m bench.serving $(if $(LITELLM),--litellm $(LITELLM)) $(if $(BINDINGS),--bindings $(BINDINGS)) $(if $(BIG),--big $(BIG)) $(ARGS)
