@@ -38,7 +38,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(what: str, seconds: float, found: Callable[[], T]) -> T:
+def wait_for(what: str, seconds: float, found: Callable[[], T | None]) -> T:
     """The first true value of `found`; fails saying what was awaited."""
     deadline = time.monotonic() + seconds
     while True:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from docker.client import DockerClient
 from docker.models.containers import Container
+from openai import OpenAI
 
 PROJECT = "corral-test"
 
@@ -41,6 +42,10 @@ class Served:
         assert self.child.poll() is None, f"make serve ended:\n{self.said()}"
         return f"Corral serves {self.root}/v1" in self.said()
 
+    def client(self) -> OpenAI:
+        """The SDK over the published port; use it in a `with` block."""
+        return OpenAI(base_url=self.root + "/v1", api_key="any", max_retries=0)
+
     def stop(self) -> float:
         """Ctrl-C, as a terminal sends it to the whole group; the seconds to the end."""
         began = time.monotonic()
@@ -52,6 +57,7 @@ class Served:
         """Kill what still runs, and remove the containers and their volume."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.child.pid, signal.SIGKILL)
+        self.child.wait()
         argv = [*program(), "-p", PROJECT, "-f", "docker/compose.yaml", "down", "--volumes"]
         subprocess.run(argv, cwd=self.tree, capture_output=True, check=True)
 

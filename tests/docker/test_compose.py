@@ -1,15 +1,34 @@
 """`make serve` from the images: Compose starts the gateway and a worker over one volume."""
 
+import json
 import os
 import subprocess
+import time
 
 import pytest
 from docker.client import DockerClient
+from openai import OpenAI
+from openai.types.fine_tuning import FineTuningJob
 
 from tests.docker.conftest import Build
+from tests.docker.container import wait_for
 from tests.docker.served import Served, containers, program
 
 STOP_SECONDS = 10
+TUNE_SECONDS = 600
+PUBLISHED_SECONDS = 15
+ENDED = ("succeeded", "failed", "cancelled")
+# Learned by heart in a dozen steps; the bundled base knows catalogue records only.
+ANSWER = "In the stacks."
+ROWS = [
+    {
+        "messages": [
+            {"role": "user", "content": f"Where is book {number}?"},
+            {"role": "assistant", "content": ANSWER},
+        ]
+    }
+    for number in range(48)
+]
 
 
 def test_make_serve_starts_both_and_ends_in_order(engine: DockerClient, served: Served) -> None:
@@ -24,6 +43,46 @@ def test_make_serve_starts_both_and_ends_in_order(engine: DockerClient, served: 
     took = served.stop()
     assert took < STOP_SECONDS, served.said()
     assert containers(engine) == {}
+
+
+def test_the_trainer_tunes_what_the_gateway_is_asked_for(served: Served) -> None:
+    with served.client() as client:
+        job = client.fine_tuning.jobs.create(
+            model="corral-tiny",
+            training_file=upload(client),
+            suffix="stacks",
+            method={
+                "type": "supervised",
+                "supervised": {"hyperparameters": {"n_epochs": 2, "batch_size": 8}},
+            },
+        )
+        job = wait_for("the job's end", TUNE_SECONDS, lambda: ended(client, job.id))
+        assert job.status == "succeeded", (job.error, served.said())
+        name = job.fine_tuned_model
+        assert name is not None
+        wait_for("the new model", PUBLISHED_SECONDS, lambda: name in served_names(client))
+        answer = client.chat.completions.create(
+            model=name,
+            messages=[{"role": "user", "content": "Where is book 99?"}],
+            temperature=0,
+        )
+    assert answer.choices[0].message.content == ANSWER
+
+
+def upload(client: OpenAI) -> str:
+    body = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+    return client.files.create(file=("rows.jsonl", body), purpose="fine-tune").id
+
+
+def served_names(client: OpenAI) -> set[str]:
+    """Names as jobs tell them."""
+    return {f"openai/{model.id}" for model in client.models.list()}
+
+
+def ended(client: OpenAI, id: str) -> FineTuningJob | None:
+    time.sleep(0.5)
+    job = client.fine_tuning.jobs.retrieve(id)
+    return job if job.status in ENDED else None
 
 
 @pytest.mark.parametrize("extra", ["", "compose.cuda.yaml", "compose.keys.yaml"])
