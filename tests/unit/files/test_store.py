@@ -279,7 +279,8 @@ def test_adding_deleting_and_sweeping_at_once_lose_nothing(
 
     def sweep() -> None:
         while not ended.is_set():
-            if Files(settings).sweep():
+            # An empty one may be swept between its making and its locking; its maker makes another.
+            if any(size for _, size in Files(settings).sweep()):
                 errors.append(AssertionError("something was swept"))
 
     adders = [threading.Thread(target=add_and_delete) for _ in range(2)]
