@@ -160,7 +160,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", type=Path, default=ROOT / "models/corral-tiny.gguf")
     parser.add_argument(
-        "--big", type=Path, help="a GGUF for the share of tokens/s: scripts/random_model.py makes one"
+        "--big",
+        type=Path,
+        help="a GGUF for the share of tokens/s: scripts/random_model.py makes one",
     )
     parser.add_argument("--llama-bin-dir", type=Path, default=ROOT / "build/llama/current/bin")
     parser.add_argument("--litellm", type=Path, help="the `litellm` program of its own environment")

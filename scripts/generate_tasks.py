@@ -13,7 +13,17 @@ from random import Random
 from synthetic import lexicon
 from synthetic.tasks import Example, Tasks
 
-KINDS = ("extract", "memorised", "few_shot", "tools", "dspy", "copy", "transform", "question", "sort")
+KINDS = (
+    "extract",
+    "memorised",
+    "few_shot",
+    "tools",
+    "dspy",
+    "copy",
+    "transform",
+    "question",
+    "sort",
+)
 
 
 def chat_row(example: Example) -> dict[str, object]:

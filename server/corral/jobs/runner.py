@@ -16,7 +16,6 @@ import contextlib
 import enum
 import fcntl
 import json
-import os
 import secrets
 import shutil
 import sys
@@ -36,7 +35,7 @@ from corral.jobs.kinds import Kind, Stage
 from corral.jobs.process import Kept
 from corral.log import trim
 from corral.registry.blobs import AtStep
-from corral.registry.disk import ignore
+from corral.registry.disk import ignore, write_whole
 from corral.registry.manifest import SUFFIX
 from corral.settings import Settings, corral_environment, stage_environment
 
@@ -258,7 +257,7 @@ def prepare(folder: Path, kind: str, spec: BaseModel) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"kind": kind, "spec": spec.model_dump(mode="json")}, indent=1)
-        _write_whole(folder / "spec.json", text)
+        write_whole(folder / "spec.json", text.encode())
     except OSError as error:
         raise stage_log.cannot_write(folder, error) from error
 
@@ -346,19 +345,4 @@ def _read_marker(path: Path) -> dict[str, Any] | None:
 
 
 def _write_marker(path: Path, content: dict[str, Any]) -> None:
-    _write_whole(path, json.dumps(content))
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file that is there whole, and on the disk, or not at all."""
-    part = path.with_suffix(".part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    write_whole(path, json.dumps(content).encode())
