@@ -174,14 +174,14 @@ drop_foreign_cache() {
 }
 
 configure() {
-  local include=
-  # Kept out of FLAGS, which are written down: it names a folder of this machine.
-  if [ "${GGML_BACKEND_DL:-}" = ON ]; then include=$HERE/cmake/export_lora.cmake; fi
+  # An empty one is an error to CMake, hence -U. Kept out of FLAGS, which are written down: it names a folder of this machine.
+  local include=-UCMAKE_PROJECT_llama.cpp_INCLUDE
+  if [ "${GGML_BACKEND_DL:-}" = ON ]; then include=-DCMAKE_PROJECT_llama.cpp_INCLUDE=$HERE/cmake/export_lora.cmake; fi
   # Without the ceiling git would find Corral's own repository above an unpacked source, and the
   # commit of every change to Corral would be compiled into ggml. Paths are mapped so that __FILE__
   # names no folder of this machine; ccache then finds another clone's results too.
   run env GIT_CEILING_DIRECTORIES="$ROOT/build/src" CFLAGS="${CFLAGS:-}$PATH_MAP" CXXFLAGS="${CXXFLAGS:-}$PATH_MAP" \
-    cmake -S "$SOURCE" -B "$DIR" -G "$GENERATOR" -DCMAKE_PROJECT_llama.cpp_INCLUDE="$include" "${FLAGS[@]}"
+    cmake -S "$SOURCE" -B "$DIR" -G "$GENERATOR" "$include" "${FLAGS[@]}"
 }
 
 # An older pin has libcurl as a real option; there cmake itself stops when it is missing.
