@@ -48,6 +48,17 @@ def wait_for(what: str, seconds: float, found: Callable[[], T | None]) -> T:
         time.sleep(0.1)
 
 
+def output(engine: DockerClient, image: str, *argv: str, **options: Any) -> str:
+    """The stdout of a container that ends well; nothing of it is left, its volume included."""
+    container: Container = engine.containers.run(image, list(argv), detach=True, **options)
+    try:
+        status = container.wait()["StatusCode"]
+        assert status == 0, container.logs().decode(errors="replace")
+        return str(container.logs(stderr=False).decode())
+    finally:
+        container.remove(force=True, v=True)
+
+
 class Corral:
     """A started container and its published port."""
 

@@ -11,7 +11,7 @@ from docker.client import DockerClient
 from openai.types.chat import ChatCompletionMessageParam
 
 from tests.docker.conftest import Build
-from tests.docker.container import HEALTHY_SECONDS, Corral, wait_for
+from tests.docker.container import HEALTHY_SECONDS, Corral, output, wait_for
 
 Start = Callable[..., Corral]
 MODEL = "corral-tiny-folio"
@@ -175,5 +175,4 @@ def test_it_stops_within_ten_seconds(start: Start, busy: bool) -> None:
 
 
 def test_commands_other_than_serve_run_too(engine: DockerClient, build: Build) -> None:
-    said = engine.containers.run(build.corral, ["models", "ls"], remove=True, read_only=True)
-    assert MODEL in said.decode()
+    assert MODEL in output(engine, build.corral, "models", "ls", read_only=True)

@@ -13,7 +13,7 @@ import pytest
 from docker.client import DockerClient
 
 from tests.docker.conftest import Build
-from tests.docker.container import Corral
+from tests.docker.container import Corral, output
 
 ROOT = Path(__file__).resolve().parents[2]
 MB = 1000**2
@@ -164,5 +164,4 @@ def parts(document: dict[str, Any], kind: str) -> set[str]:
 
 def test_nothing_that_only_builds_is_shipped(engine: DockerClient, build: Build) -> None:
     look = "command -v gcc g++ cmake git pip curl; ls -d /mnt/* /opt/pip /wheels; true"
-    said = engine.containers.run(build.corral, ["-c", look], entrypoint="sh", remove=True)
-    assert said == b""
+    assert output(engine, build.corral, "-c", look, entrypoint="sh") == ""

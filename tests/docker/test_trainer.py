@@ -3,6 +3,7 @@
 from docker.client import DockerClient
 
 from tests.docker.conftest import Build
+from tests.docker.container import output
 
 LOOK = """
 import torch, transformers, peft, safetensors, llama_cpp, corral
@@ -19,18 +20,17 @@ print(model.detokenize(model.tokenize(b"Courts and judges", add_bos=False)).deco
 
 def run(engine: DockerClient, image: str, *argv: str) -> str:
     """The stdout of a program that ends well in a container without network or rights."""
-    said = engine.containers.run(
+    return output(
+        engine,
         image,
-        list(argv[1:]),
+        *argv[1:],
         entrypoint=argv[0],
-        remove=True,
         read_only=True,
         tmpfs={"/tmp": ""},
         cap_drop=["ALL"],
         network_mode="none",
         environment={"LLAMA_CPP_LIB_PATH": "/opt/corral/build/llama/current/bin"},
     )
-    return str(said.decode())
 
 
 def test_torch_is_the_cpu_build_and_works(engine: DockerClient, build: Build) -> None:
