@@ -25,8 +25,8 @@ CHUNK = re.compile(r"\[(\d+)\]-?[\d.]+(?:nan)?,|^ +(\d+) +[\d.]+ ±", re.M)
 RUNNING = re.compile(r"\[\d+\]([\d.]+),")
 FINAL = re.compile(r"Final estimate: PPL = ([\d.]+) \+/- ([\d.]+)")
 TOO_SHORT = re.compile(r"tokenizes to only (\d+) tokens")
-# The table's last line has all that decides; of what follows it, llama-perplexity's logger has been
-# seen to lose the end when the process ends, so that only adds digits and the tail.
+# llama.cpp's logger is not flushed when a program ends (common/log.cpp says so): on a busy machine the end of
+# the output may be missing. The table's last line has all that decides; what follows adds digits and the tail.
 TABLE_LINE = re.compile(
     r"^ *\d+ +(?P<ppl>[\d.]+) ± +\S+ +-?\S+ ± +\S+ +(?P<kld_mean>-?[\d.]+) ± .*?%"
     r" +(?P<same_top>[\d.]+) ± +[\d.]+ %",
@@ -39,6 +39,8 @@ STATISTICS = {
     "kld_max": re.compile(r"Maximum KLD: *(-?[\d.]+)\n"),
 }
 BENCH_PROMPT, BENCH_TOKENS = 128, 64
+# Runs until one has printed every window.
+ATTEMPTS = 4
 
 OnChunk = Callable[[int, int], None]
 
@@ -100,14 +102,28 @@ def base_perplexity(
             make_room(logits.parent, needed, what)
         _tell(said, on_chunk)
 
-    said = tools.run(argv, follow)
+    said = _run_whole(tools, argv, follow)
     found = FINAL.search(said)
     if found is not None:
         return float(found[1])
-    windows, total = RUNNING.findall(said), CHUNKS.search(said)
-    if total is None or len(windows) != int(total[1]):
+    if not _is_whole(said):
         raise _no_figure(said, text)
-    return float(windows[-1])
+    return float(RUNNING.findall(said)[-1])
+
+
+def _run_whole(tools: LlamaTools, argv: list[str], on_text: Callable[[str], None]) -> str:
+    """What the program prints, of a run whose last window was not lost."""
+    for _ in range(ATTEMPTS):
+        said = tools.run(argv, on_text)
+        if _is_whole(said) or CHUNKS.search(said) is None:
+            break
+    return said
+
+
+def _is_whole(said: str) -> bool:
+    """Whether the last window is there."""
+    total, done = CHUNKS.search(said), CHUNK.findall(said)
+    return bool(total and done) and int(done[-1][0] or done[-1][1]) == int(total[1])  # type: ignore[index]
 
 
 def saved_bytes(chunks: int, ctx: int, vocabulary: int) -> int:
@@ -120,7 +136,13 @@ def saved_bytes(chunks: int, ctx: int, vocabulary: int) -> int:
 def divergence(tools: LlamaTools, argv: list[str], on_chunk: OnChunk) -> dict[str, float]:
     """Run `kld_command`; perplexity, KL divergence (mean, and its tail where it was printed), and
     how often both files hold the same token for the likeliest, as a share."""
-    return parse_divergence(tools.run(argv, lambda said: _tell(said, on_chunk)))
+    said = _run_whole(tools, argv, lambda said: _tell(said, on_chunk))
+    figures = parse_divergence(said)
+    if not _is_whole(said):
+        raise ToolError(
+            f"{PERPLEXITY} lost the end of its table {ATTEMPTS} times; try again when the machine is less busy"
+        )
+    return figures
 
 
 def parse_divergence(said: str) -> dict[str, float]:

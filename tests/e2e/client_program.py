@@ -23,7 +23,9 @@ def client_python(client: str) -> Path:
     return environment / "bin" / "python"
 
 
-def run_program(*argv: str | Path, folder: Path) -> str:
+def run_program(
+    *argv: str | Path, folder: Path, seconds: float = SECONDS, **environment: str
+) -> str:
     """The stdout of a Python program that succeeds and that never tried to leave this machine.
 
     `folder` takes what the program's libraries cache: nothing of the user's is read or written.
@@ -33,12 +35,13 @@ def run_program(*argv: str | Path, folder: Path) -> str:
         capture_output=True,
         text=True,
         cwd=folder,
-        timeout=SECONDS,
+        timeout=seconds,
         env=child_environment(
             PYTHONPATH=str(CLIENTS / "loopback_only"),
             HOME=str(folder),
             DSPY_CACHEDIR=str(folder / "dspy"),
             LITELLM_LOCAL_MODEL_COST_MAP="True",
+            **environment,
         ),
     )
     assert done.returncode == 0, f"{argv[1]} ended with {done.returncode}:\n{done.stderr}"

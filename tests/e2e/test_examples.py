@@ -29,8 +29,15 @@ RECORD: dict[str, Any] = {
 
 
 def test_no_example_is_untested() -> None:
+    """dspy_finetune.py and finetune_sdk.py are tested in test_dspy_finetune.py and test_finetune.py."""
     names = {path.name for path in EXAMPLES.iterdir() if path.is_file()}
-    assert names == {"openai_sdk.py", "dspy_program.py", "chat.sh"}
+    assert names == {
+        "openai_sdk.py",
+        "dspy_program.py",
+        "chat.sh",
+        "dspy_finetune.py",
+        "finetune_sdk.py",
+    }
 
 
 def test_openai_sdk(corral: CorralProcess, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ import io
 import json
 import math
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -301,3 +303,22 @@ def test_merged_and_quantised_models_pass_the_gate_and_are_served(client: OpenAI
         asked: Any = [{"role": "user", "content": "x"}]
         client.chat.completions.create(model=model, messages=asked, max_tokens=2)
         assert client.models.delete(model).deleted
+
+
+def test_the_example_shows_before_and_after(trainer: CorralProcess, tmp_path: Path) -> None:
+    train, held_out = tmp_path / "train.jsonl", tmp_path / "held_out.jsonl"
+    train.write_text("\n".join(rows(0, 50)) + "\n")
+    held_out.write_text("\n".join(rows(200, 8)) + "\n")
+    example = ROOT / "examples" / "finetune_sdk.py"
+    files = ("--train", train, "--held-out", held_out)
+    done = subprocess.run(
+        [sys.executable, example, trainer.url, "--epochs", "1", *files],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0, done.stderr
+    table = done.stdout.split("whole record right")[1].splitlines()
+    assert [line.split("  ")[0] for line in table[1:4]] == ["base", "tuned", "tuned Q8_0"]
+    assert "openai/ft:corral-tiny:local:folio:" in done.stdout
+    assert "from the file to this answer" in done.stdout

@@ -1,9 +1,12 @@
 """What llama-perplexity and llama-bench print, read into figures; the gate."""
 
+from collections.abc import Callable, Sequence
+
 import pytest
 
 from corral.errors import ToolError
-from quality_figures import parse_bench, parse_divergence, saved_bytes
+from llama_tools import LlamaTools
+from quality_figures import ATTEMPTS, divergence, parse_bench, parse_divergence, saved_bytes
 from quality_gate import Gate
 from quality_page import page
 
@@ -87,3 +90,31 @@ def test_the_page_needs_nothing_else_and_escapes_names() -> None:
     assert made.count("<circle") == 1
     assert "src=" not in made
     assert "http" not in made
+
+
+class Said(LlamaTools):
+    """Programs that print these outputs, one for each run, the last one ever after."""
+
+    def __init__(self, *outputs: str) -> None:
+        self.outputs, self.runs = outputs, 0
+
+    def run(self, argv: Sequence[str], on_text: Callable[[str], None] | None = None) -> str:
+        self.runs += 1
+        return self.outputs[min(self.runs, len(self.outputs)) - 1]
+
+
+HEAD = "kl_divergence: computing over 2 chunks, n_ctx=128\n"
+CUT = HEAD + TABLE[: TABLE.index("\n   2")] + "\n"
+
+
+def test_a_run_that_lost_its_last_window_is_repeated() -> None:
+    tools = Said(CUT, HEAD + TABLE)
+    assert divergence(tools, [], lambda _done, _total: None)["kld_mean"] == 0.12711
+    assert tools.runs == 2
+
+
+def test_the_figures_of_a_part_are_never_taken_for_those_of_the_whole() -> None:
+    tools = Said(CUT)
+    with pytest.raises(ToolError, match="lost the end of its table 4 times"):
+        divergence(tools, [], lambda _done, _total: None)
+    assert tools.runs == ATTEMPTS
