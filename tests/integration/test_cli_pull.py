@@ -90,7 +90,7 @@ def test_a_failure_is_one_message_and_registers_nothing(hub: HubServer) -> None:
     done = corral("pull", "--hf-repo", "org/gated-GGUF")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1] == (
-        f"corral: stage fetch failed: `org/gated-GGUF` is gated: ask for access at {hub.url}/org/gated-GGUF, "
+        f"corral: `org/gated-GGUF` is gated: ask for access at {hub.url}/org/gated-GGUF, "
         "then set HF_TOKEN to a token of that account"
     )
     assert Registry(settings_module.load()).everything() == []

@@ -201,7 +201,10 @@ def test_ctrl_c_ends_git_too(bare: Clone, upstream: Path, tmp_path: Path) -> Non
     hang = f"echo $$ >{pid_file}.new; mv {pid_file}.new {pid_file}; exec sleep 60"
     bare.fake("git", f'case $1 in ls-remote) {hang} ;; *) exec {real} "$@" ;; esac')
     script = subprocess.Popen(
-        ["bash", str(bare.root / "scripts" / "llama_source.sh")], env=bare.environment()
+        ["bash", str(bare.root / "scripts" / "llama_source.sh")],
+        env=bare.environment(),
+        # What a shell starts in the background ignores SIGINT, and so do its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     wait_for(pid_file.exists)
     script.send_signal(signal.SIGINT)

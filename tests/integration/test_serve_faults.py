@@ -27,7 +27,7 @@ async def begun(served: Served, tokens: int = 400) -> list[asyncio.Task[list[obj
 async def test_killed_llama_server_ends_streams_with_an_error_and_comes_back(
     tmp_path: Path,
 ) -> None:
-    with serve(tmp_path) as served:
+    with serve(tmp_path, CORRAL_SLOTS=str(STREAMS)) as served:
         tasks = await begun(served)
         descendants = family(served.router)
         os.kill(served.router, signal.SIGKILL)
@@ -63,7 +63,7 @@ async def test_a_preloaded_model_that_does_not_load_is_named(tmp_path: Path) -> 
 
 
 async def test_kill_9_of_corral_leaves_no_llama_server(tmp_path: Path) -> None:
-    with serve(tmp_path) as served:
+    with serve(tmp_path, CORRAL_SLOTS=str(STREAMS)) as served:
         tasks = await begun(served)
         descendants = family(served.process.pid)
         assert len(descendants) >= 2  # the router and an instance
@@ -73,7 +73,7 @@ async def test_kill_9_of_corral_leaves_no_llama_server(tmp_path: Path) -> None:
 
 
 async def test_a_stop_ends_streams_with_an_error_event(tmp_path: Path) -> None:
-    with serve(tmp_path) as served:
+    with serve(tmp_path, CORRAL_SLOTS=str(STREAMS)) as served:
         tasks = await begun(served)
         descendants = family(served.process.pid)
         served.signal(signal.SIGTERM)
@@ -85,7 +85,7 @@ async def test_a_stop_ends_streams_with_an_error_event(tmp_path: Path) -> None:
 
 
 async def test_a_stop_lets_short_requests_finish(tmp_path: Path) -> None:
-    with serve(tmp_path) as served:
+    with serve(tmp_path, CORRAL_SLOTS=str(STREAMS)) as served:
         tasks = await begun(served, tokens=25)
         served.signal(signal.SIGTERM)
         for events in await asyncio.gather(*tasks):
