@@ -17,8 +17,8 @@ from corral.cli.finetune_request import (
     request_of,
     settings_of,
 )
+from corral.cli.follow import failure
 from corral.cli.options import AsJson, Config, Corral, DataDir
-from corral.errors import BadRequest, CorralError, GateError, ToolError
 
 app = typer.Typer(
     help="Fine-tune: create, list, show, follow, cancel, pause, resume.", no_args_is_help=True
@@ -201,17 +201,8 @@ def _watch(jobs: Jobs, job_id: str, url: str) -> Json:
         )
         raise
     if job["status"] != "succeeded":
-        raise _failure(job)
+        raise failure(job)
     return job
-
-
-def _failure(job: Json) -> CorralError:
-    if job["status"] == "cancelled":
-        return ToolError(f"job {job['id']} was cancelled", code="cancelled")
-    error = job["error"] or {"message": "no reason was given", "code": None, "param": None}
-    kinds = {"gate_refused": GateError, "invalid_request": BadRequest}
-    kind = kinds.get(error["code"], ToolError)
-    return kind(error["message"], param=error["param"], code=error["code"])
 
 
 def _answer(job: Json, as_json: bool, said: str) -> None:

@@ -40,7 +40,7 @@ def follow(
     if job["status"] == "succeeded":
         result: dict[str, Any] = job["result"]
         return result
-    raise _failure(job)
+    raise failure(job)
 
 
 def _watch(corral: RemoteJobs, job_id: str, bar: bool) -> dict[str, Any]:
@@ -63,7 +63,8 @@ def _watch(corral: RemoteJobs, job_id: str, bar: bool) -> dict[str, Any]:
     return job
 
 
-def _failure(job: dict[str, Any]) -> CorralError:
+def failure(job: dict[str, Any]) -> CorralError:
+    """Why a job that has ended did not succeed, as an error with the exit status for it."""
     if job["status"] == "cancelled":
         return ToolError(f"job {job['id']} was cancelled", code="cancelled")
     error = job["error"] or {"message": "no reason was given", "code": None, "param": None}

@@ -18,6 +18,7 @@ from corral.files.multipart import OVERHEAD_BYTES, Form, read_form, whole_body
 from corral.files.schemas import PURPOSES, FileRequest, file_object
 from corral.files.store import Files
 from corral.files.uploads import PART_MAX_BYTES
+from corral.pages import page
 from corral.settings import Settings
 
 OWNER = "local"
@@ -173,17 +174,6 @@ def parsed(wanted: type[Wanted], body: dict[str, Any]) -> Wanted:
     except ValidationError as error:
         found = [{**item, "loc": ("body", *item["loc"])} for item in error.errors()]
         raise RequestValidationError(found) from None
-
-
-def page(data: list[dict[str, Any]], more: bool) -> dict[str, Any]:
-    """A page of a list."""
-    return {
-        "object": "list",
-        "data": data,
-        "first_id": data[0]["id"] if data else None,
-        "last_id": data[-1]["id"] if data else None,
-        "has_more": more,
-    }
 
 
 def _filename(form: Form) -> str:

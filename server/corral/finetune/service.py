@@ -17,6 +17,7 @@ from corral.finetune.kind import Spec
 from corral.finetune.objects import checkpoint_object, event_object, job_object
 from corral.finetune.schemas import SEED_MAX, CreateJob
 from corral.jobs.queue import Queue
+from corral.pages import page
 from corral.registry.bundled import entries
 from corral.registry.catalog import PROVIDER_PREFIX, Model
 from corral.registry.quant_types import quant_types
@@ -249,14 +250,3 @@ def _matches(row: RowMapping, metadata: Mapping[str, str] | None) -> bool:
     if not metadata:
         return not there
     return all(there.get(name) == value for name, value in metadata.items())
-
-
-def page(data: list[dict[str, Any]], more: bool) -> dict[str, Any]:
-    """A page of objects."""
-    return {
-        "object": "list",
-        "data": data,
-        "first_id": data[0]["id"] if data else None,
-        "last_id": data[-1]["id"] if data else None,
-        "has_more": more,
-    }

@@ -14,6 +14,7 @@ from corral.errors import BadRequest, CorralError, NotReady
 from corral.jobs.kinds import Kinds
 from corral.jobs.queue import ENDED, Queue, Status
 from corral.jobs.schemas import JobRequest, event_number, event_object, job_object
+from corral.pages import page
 from corral.settings import Settings
 
 SPEC_MAX_BYTES = 1024 * 1024
@@ -60,7 +61,7 @@ class JobRoutes:
     ) -> Response:
         """Jobs, the newest first."""
         rows, more = await self._ask(lambda queue: queue.list(limit, after, status, kind))
-        return _page([job_object(row) for row in rows], more)
+        return _answer(page([job_object(row) for row in rows], more))
 
     async def retrieve(self, job_id: str) -> Response:
         """One job."""
@@ -90,7 +91,7 @@ class JobRoutes:
                 headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
             )
         rows, more = await self._ask(lambda queue: queue.events(job_id, limit, before=number))
-        return _page([event_object(row) for row in rows], more)
+        return _answer(page([event_object(row) for row in rows], more))
 
     async def _stream(self, job_id: str, since: int) -> AsyncIterator[str]:
         try:
@@ -151,18 +152,6 @@ def _number(event_id: str | None) -> int | None:
             f"`{event_id}` is no event's id; it looks like `jobevent_12`", param="after"
         )
     return number
-
-
-def _page(data: list[dict[str, Any]], more: bool) -> Response:
-    return _answer(
-        {
-            "object": "list",
-            "data": data,
-            "first_id": data[0]["id"] if data else None,
-            "last_id": data[-1]["id"] if data else None,
-            "has_more": more,
-        }
-    )
 
 
 def _answer(content: dict[str, Any]) -> Response:
