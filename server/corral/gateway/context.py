@@ -13,6 +13,7 @@ from typing import Any, Self
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from corral.errors import CorralError
+from corral.gateway.figures import Figures
 from corral.gateway.responses import send_error
 from corral.gateway.sse import Dialect
 from corral.metrics import Metrics
@@ -39,6 +40,8 @@ class RequestContext:
         self.outcome = ""
         self.first_byte: float | None = None
         self.stream_dialect: Dialect | None = None
+        # What llama-server said of the answer; None where it said nothing.
+        self.figures: Figures | None = None
 
     @classmethod
     def of(cls, scope: Scope) -> Self:
@@ -54,6 +57,11 @@ class RequestContext:
     def stream_began(self, dialect: Dialect) -> None:
         """The answer is a stream of events of this dialect."""
         self.stream_dialect = dialect
+
+    def spent(self, figures: Figures | None) -> None:
+        """Note the figures of an answer; of a second one for the same request they add up."""
+        if figures is not None:
+            self.figures = figures if self.figures is None else self.figures + figures
 
     def failed(self, error: CorralError) -> None:
         """Note an error for the log, also one that the status can no longer tell."""
@@ -124,6 +132,7 @@ def _route(scope: Scope) -> str:
 def _line(
     scope: Scope, context: RequestContext, route: str, elapsed: float, ttft: float | None
 ) -> dict[str, Any]:
+    figures = context.figures
     return {
         "request_id": context.id,
         "method": scope["method"],
@@ -135,6 +144,9 @@ def _line(
         "ms": round(elapsed * 1000, 1),
         "ttft_ms": None if ttft is None else round(ttft * 1000, 1),
         "bytes": context.sent,
+        "prompt_tokens": figures and figures.prompt,
+        "cached_tokens": figures and figures.cached,
+        "generated_tokens": figures and figures.generated,
     }
 
 

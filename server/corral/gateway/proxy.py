@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from corral.errors import CorralError, NotReady, UpstreamError, UpstreamTimeout
 from corral.gateway.admission import Admission, Seat
 from corral.gateway.context import RequestContext
+from corral.gateway.figures import of_whole
 from corral.gateway.responses_shape import ResponsesShape
 from corral.gateway.sse import Dialect, EventStream, error_event, renaming
 from corral.gateway.upstream_errors import translate, translate_event
@@ -99,16 +100,19 @@ class Relay(Response):
             if response.content_type == EVENT_STREAM:
                 await self._stream(response, send, context)
             else:
-                await self._whole(response, send)
+                await self._whole(response, send, context)
         finally:
             # Closes the connection unless the body was read to its end: llama-server then stops.
             response.close() if not response.content.at_eof() else response.release()
 
-    async def _whole(self, response: aiohttp.ClientResponse, send: Send) -> None:
+    async def _whole(
+        self, response: aiohttp.ClientResponse, send: Send, context: RequestContext
+    ) -> None:
         raw = await _read(response)
         # The router marks an instance's death only in the body, after what had come until then.
         if raw.rstrip()[-1:] not in (b"}", b"]"):
             raise UpstreamError(BROKE_OFF, headers={"Retry-After": "1"})
+        context.spent(of_whole(raw))
         old, new = renaming(self._exchange.section, self._exchange.asked)
         shape = self._exchange.shape
         body = shape.whole(raw) if shape else raw.replace(old, new)
@@ -126,6 +130,20 @@ class Relay(Response):
         events = EventStream(
             exchange.dialect, renaming(exchange.section, exchange.asked), exchange.shape
         )
+        try:
+            await self._relay(response, send, context, events)
+        finally:
+            # Also when the client has gone: llama-server has worked all the same.
+            context.spent(events.figures())
+
+    async def _relay(
+        self,
+        response: aiohttp.ClientResponse,
+        send: Send,
+        context: RequestContext,
+        events: EventStream,
+    ) -> None:
+        exchange = self._exchange
         broken: CorralError | None = None
         chunks = response.content.iter_any()
         first = await _first(chunks, events)

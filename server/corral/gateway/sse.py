@@ -6,9 +6,11 @@ part of anything that a model has written.
 """
 
 import json
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from corral.gateway.figures import Figures, of_stream
 from corral.gateway.responses_shape import ResponsesShape
 
 Dialect = Literal["openai", "responses", "anthropic", "native"]
@@ -25,6 +27,10 @@ LAST_EVENT: Mapping[Dialect, tuple[bytes, ...]] = {
 }
 ERROR_EVENTS = (b'data: {"error":', b"event: error\n")
 END = b"\n\n"
+PING = b":\n\n"
+# The last pieces that are kept for the figures: they are in the last event but one, and the network
+# may have cut what llama-server has written at once.
+KEPT_PIECES = 4
 
 
 def renaming(upstream_name: str, asked_name: str) -> tuple[bytes, bytes]:
@@ -44,6 +50,9 @@ class EventStream:
         self._rename = rename
         self._partial = b""
         self._last = b""
+        self._first = b""
+        self._recent: deque[bytes] = deque(maxlen=KEPT_PIECES)
+        self._pieces = 0
         self.error: bytes | None = None
 
     def feed(self, chunk: bytes) -> bytes:
@@ -55,6 +64,10 @@ class EventStream:
             self._partial = data
             return b""
         events, self._partial = data[:cut], data[cut:]
+        if not self._first and events != PING:
+            self._first = events
+        self._recent.append(events)
+        self._pieces += 1
         last = events.rfind(END, 0, -len(END))
         start = 0 if last < 0 else last + len(END)
         self._last = events[start:]
@@ -72,6 +85,11 @@ class EventStream:
         if self._dialect == "native":
             return b'"stop":true' in self._last
         return self._last.startswith(LAST_EVENT[self._dialect])
+
+    def figures(self) -> Figures | None:
+        """What the stream has said of itself so far."""
+        last = b"".join(self._recent)
+        return of_stream(self._first, last, self._pieces, complete=self.complete)
 
 
 def error_event(dialect: Dialect, body: Mapping[str, Any]) -> bytes:
