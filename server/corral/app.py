@@ -18,9 +18,11 @@ from corral.gateway.admission import Admission
 from corral.gateway.auth import AuthMiddleware
 from corral.gateway.context import ContextMiddleware
 from corral.gateway.deps import Gateway
+from corral.gateway.gauges import Gauges
 from corral.gateway.limits import LimitMiddleware
 from corral.jobs.kinds import Kinds
 from corral.jobs.routes import JobRoutes
+from corral.jobs.tally import unfinished
 from corral.metrics import Metrics
 from corral.registry.catalog import Catalog
 from corral.registry.scan import scan
@@ -39,7 +41,9 @@ def create_app(settings: Settings, catalog: Catalog | None = None, kinds: Kinds 
     catalog = catalog if catalog is not None else scan(settings)
     version = Registry(settings).version
     runtime = Runtime(settings, catalog, metrics.upstream_restarts.inc, version)
-    gateway = Gateway(settings, runtime, metrics, Admission(settings.queue_size), asyncio.Event())
+    admission = Admission(settings.queue_size)
+    gauges = Gauges(runtime, admission, lambda: unfinished(settings))
+    gateway = Gateway(settings, runtime, metrics, gauges, admission, asyncio.Event())
 
     files = Files(settings)
 

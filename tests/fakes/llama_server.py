@@ -4,7 +4,7 @@ Speaks as much of the router as Corral uses, and fails on request. Process fault
 of one request are fields of its body, under `fake`: tokens, delay (s between tokens), until (a file:
 tokens come until it exists, instead of a number of them), drop_at (die
 in mid-stream like an instance: the router's raw text, no end), cut_at (drop the connection), silent
-(never answer), status and error (an error answer), kill (SIGKILL to itself), text (the content).
+(never answer), status and error (an error answer), kill (SIGKILL to itself), text (the content), last (fields of the end: usage, timings).
 Each loaded section is a child process that ends when its stdin closes, as the real instances do, and
 listens on a port of its own, told as the router tells it. What comes there the router does not see:
 it takes that section for idle. A reload, an unload, and the limit of instances work as in the router;
@@ -219,7 +219,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def whole(self, name: str, body: dict[str, Any], fake: dict[str, Any]) -> dict[str, Any]:
         message = {"role": "assistant", "content": fake.get("text", "hello")}
-        answered = self.answered(name, body)
+        answered = {**self.answered(name, body), **fake.get("last", {})}
         return {"choices": [{"message": message}], "model": name, "received": body, **answered}
 
     def answered(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -260,6 +260,9 @@ class Handler(BaseHTTPRequestHandler):
             event = json.dumps(content, separators=(",", ":"))
             self.chunk(f"data: {event}\n\n".encode())
             time.sleep(fake.get("delay", 0))
+        if "last" in fake:
+            event = json.dumps({"choices": [], **fake["last"]}, separators=(",", ":"))
+            self.chunk(f"data: {event}\n\n".encode())
         if "error_event" in fake:
             event = json.dumps({"error": {"code": 500, "message": fake["error_event"]}})
             self.chunk(f"data: {event}\n\n".encode())

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
@@ -54,6 +54,15 @@ class Line:
         self._waiting: OrderedDict[str, Waiting] = OrderedDict()
         self._count = 0
         self._seconds = 1.0
+
+    @property
+    def running(self) -> tuple[str, int]:
+        """Whose turn it is, and how many run."""
+        return self._model, self._running
+
+    def waiting(self) -> dict[str, int]:
+        """How many wait, by model."""
+        return {model: sum(map(len, keys.values())) for model, keys in self._waiting.items()}
 
     @property
     def idle(self) -> bool:
@@ -158,6 +167,21 @@ class Admission:
         self._size = size
         self._clock = clock
         self._lines: dict[str, Line] = {}
+
+    def running(self) -> dict[str, int]:
+        """How many run now, by model."""
+        return dict(line.running for line in self._lines.values())
+
+    def busy(self) -> dict[str, int]:
+        """How many run now, by section."""
+        return {section: line.running[1] for section, line in self._lines.items()}
+
+    def waiting(self) -> dict[str, int]:
+        """How many wait now, by model."""
+        waiting: Counter[str] = Counter()
+        for line in self._lines.values():
+            waiting.update(line.waiting())
+        return waiting
 
     @contextlib.asynccontextmanager
     async def seat(self, seat: Seat) -> AsyncIterator[None]:

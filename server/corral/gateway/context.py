@@ -40,6 +40,8 @@ class RequestContext:
         self.outcome = ""
         self.first_byte: float | None = None
         self.stream_dialect: Dialect | None = None
+        # How long the request waited for its slot; None where it needed none.
+        self.queued: float | None = None
         # What llama-server said of the answer; None where it said nothing.
         self.figures: Figures | None = None
 
@@ -104,7 +106,21 @@ class ContextMiddleware:
         answered = context.status == 200 and context.first_byte is not None
         ttft = context.first_byte - context.began if answered and context.first_byte else None
         self._metrics.observe(route, context.model, context.status, context.error, elapsed, ttft)
+        self._count_tokens(context)
         access.info("request", extra=_line(scope, context, route, elapsed, ttft))
+
+    def _count_tokens(self, context: RequestContext) -> None:
+        if context.queued is not None:
+            self._metrics.queued(context.model, context.queued)
+        if (told := context.figures) is not None:
+            self._metrics.spent(
+                context.model,
+                told.prompt,
+                told.cached,
+                told.generated,
+                told.prompt_seconds,
+                told.generation_seconds,
+            )
 
 
 def _note(context: RequestContext, message: Message) -> None:
@@ -144,6 +160,7 @@ def _line(
         "ms": round(elapsed * 1000, 1),
         "ttft_ms": None if ttft is None else round(ttft * 1000, 1),
         "bytes": context.sent,
+        "queue_ms": None if context.queued is None else round(context.queued * 1000, 1),
         "prompt_tokens": figures and figures.prompt,
         "cached_tokens": figures and figures.cached,
         "generated_tokens": figures and figures.generated,

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from corral.gateway.admission import Admission
+from corral.gateway.gauges import Gauges
 from corral.metrics import Metrics
 from corral.registry.catalog import Catalog
 from corral.runtime.upstream import Runtime
@@ -20,6 +21,7 @@ class Gateway:
     settings: Settings
     runtime: Runtime
     metrics: Metrics
+    gauges: Gauges
     admission: Admission
     stopping: asyncio.Event
 

@@ -31,5 +31,6 @@ async def ready(gateway: InGateway) -> Response:
 
 @router.get("/metrics")
 async def metrics(gateway: InGateway) -> Response:
-    """Counters in Prometheus' text format."""
-    return Response(gateway.metrics.render(), media_type=CONTENT_TYPE)
+    """Counters and gauges in Prometheus' text format (docs/operations.md lists them)."""
+    now = await gateway.gauges.now()
+    return Response(gateway.metrics.render(now), media_type=CONTENT_TYPE)

@@ -7,6 +7,7 @@ end of the stream.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -86,7 +87,12 @@ class Relay(Response):
 
     async def _answer(self, send: Send, context: RequestContext) -> None:
         seat = self._exchange.seat
-        async with self._admission.seat(seat) if seat else contextlib.nullcontext():
+        if seat is None:
+            await self._ask(send, context)
+            return
+        came = time.perf_counter()
+        async with self._admission.seat(seat):
+            context.queued = time.perf_counter() - came
             await self._ask(send, context)
 
     async def _ask(self, send: Send, context: RequestContext) -> None:
