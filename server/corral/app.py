@@ -20,6 +20,7 @@ from corral.gateway.context import ContextMiddleware
 from corral.gateway.deps import Gateway
 from corral.gateway.gauges import Gauges
 from corral.gateway.limits import LimitMiddleware
+from corral.gateway.origins import CORSHeaders, OriginCheck
 from corral.jobs.kinds import Kinds
 from corral.jobs.routes import JobRoutes
 from corral.jobs.tally import unfinished
@@ -66,5 +67,7 @@ def create_app(settings: Settings, catalog: Catalog | None = None, kinds: Kinds 
     # The last added is the outermost.
     app.add_middleware(LimitMiddleware, settings=settings, file_limit=body_limit(settings))
     app.add_middleware(AuthMiddleware, settings=settings)
+    app.add_middleware(OriginCheck, origins=settings.cors_origins)
     app.add_middleware(ContextMiddleware, metrics=metrics)
+    app.add_middleware(CORSHeaders, origins=settings.cors_origins)
     return app

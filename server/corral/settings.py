@@ -89,10 +89,13 @@ def _absolute(path: Path) -> Path:
     return path.expanduser().absolute()
 
 
+# As a browser sends it: no path, and never `*`, which would let every web page ask.
+Origin = Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://[^/*\s]+$")]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 PathList = Annotated[tuple[Path, ...], BeforeValidator(_split)]
 SecretList = Annotated[tuple[SecretStr, ...], BeforeValidator(_split)]
 NameList = Annotated[tuple[str, ...], BeforeValidator(_split)]
+OriginList = Annotated[tuple[Origin, ...], BeforeValidator(_split)]
 NameMap = Annotated[dict[str, str], BeforeValidator(_split_pairs)]
 _OPENAI_NAMES = ("gpt-4o", "gpt-4o-mini", "gpt-4.1-mini", "gpt-3.5-turbo")
 
@@ -118,6 +121,8 @@ class Settings(BaseModel):
     port: int = Field(8000, ge=0, le=65535)
     published: str | None = None
     allowed_hosts: NameList = ()
+    cors_origins: OriginList = ()
+    media_hosts: NameList = ()
     api_keys: SecretList = ()
     api_keys_file: Path | None = None
 
@@ -139,6 +144,7 @@ class Settings(BaseModel):
     ctx_size: int = Field(8192, ge=128, le=16_777_216)
     slots: int = Field(4, ge=1, le=256)
     queue_size: int = Field(256, ge=0, le=65_536)
+    structured_retries: int = Field(1, ge=0, le=5)
     threads: int | None = Field(None, ge=1, le=4096)
     gpu_layers: int | None = Field(None, ge=0, le=100_000)
     prompt_cache_mib: int = Field(512, ge=0, le=1_048_576)
@@ -150,6 +156,7 @@ class Settings(BaseModel):
     body_timeout: Seconds = 60
     load_timeout: Seconds = 120
     upstream_timeout: Seconds = 600
+    stall_timeout: Seconds = 60
     stop_timeout: Seconds = 8
     keep_alive: Seconds = 75
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from corral.errors import BadRequest
 from corral.gateway import body as bodies
+from corral.gateway import media
 from corral.gateway.admission import Seat
 from corral.gateway.auth import caller
 from corral.gateway.compat import reconcile
@@ -148,6 +149,7 @@ def _handler(passed: Passed) -> Callable[[Request, InGateway], Awaitable[Respons
         _check_kind(passed, model, asked, serving.catalog)
         as_sent = dict(body)
         reconcile(body)
+        media.check(body, gateway.settings.media_hosts)
         if passed.generates:
             bodies.with_defaults(body, serving.defaults(model))
         shape = None
