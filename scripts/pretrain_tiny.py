@@ -2,9 +2,12 @@
 
     python scripts/pretrain_tiny.py --llama-source llama.cpp --steps 6500 --out build/tiny
     python scripts/pretrain_tiny.py --llama-source llama.cpp --steps 2000 --start build/tiny --out build/tiny-2
+    python scripts/pretrain_tiny.py --llama-source llama.cpp --steps 200 --start build/tiny-2 --out build/tiny-3 --only marks --share 1
+    python scripts/pretrain_tiny.py --llama-source llama.cpp --steps 700 --start build/tiny-3 --out build/tiny-4
 
 Reproducible by seed and package versions; checkpoints every hundred steps and resumes by itself after a kill. `--start` goes on from
-a finished run with a lower rate that falls from the beginning, so that tasks added since are learned as well.
+a finished run with a lower rate that falls from the beginning, so that tasks added since are learned as well; `--only` gives it one
+task alone, for what is not learned beside others (scripts/synthetic/shelves.py).
 Writes OUT/corral-tiny.gguf and OUT/log.jsonl (step, tokens, loss, seconds).
 Needs the `train` and `data` groups, Debian's word lists (scripts/synthetic/lexicon.py) and a built llama.cpp
 (LLAMA_CPP_LIB_PATH for the bindings).
@@ -15,6 +18,7 @@ import json
 import multiprocessing
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -33,20 +37,20 @@ MAX_LENGTH = 4096
 RATE_ADAM, RATE_MUON = 3e-3, 4e-3
 # Copying begins while the rate is still near its peak (about step 450); from FALL_FROM on it falls linearly to zero.
 WARMUP_STEPS, FALL_FROM = 100, 500
-AGAIN_SHARE = 0.4  # of the rates, for a run that goes on from another
+AGAIN_SHARE = 0.4  # of the rates, for a run that goes on from another, unless `--share` says so
 CHECKPOINT_STEPS = 100
 
 Position = tuple[int, int]  # block and how many of its batches were used
 
 
-def block(gguf: Path, seed: int, number: int) -> list[Batch]:
+def block(gguf: Path, seed: int, number: int, only: str | None) -> list[Batch]:
     """Batches of block `number`: ids and mask, each [rows, longest], padded with zeros and False."""
     from synthetic import lexicon
     from synthetic.encoding import Encoder
     from synthetic.tasks import Tasks
 
     rng = Random(f"{seed}/{number}")
-    tasks, encoder = Tasks(rng, lexicon.load()), Encoder(gguf)
+    tasks, encoder = Tasks(rng, lexicon.load(), only), Encoder(gguf)
     rows = [encoder.encode(tasks.draw()) for _ in range(BLOCK_EXAMPLES)]
     rows = sorted((row for row in rows if len(row[0]) <= MAX_LENGTH), key=lambda row: len(row[0]))
     batches, start = [], 0
@@ -58,17 +62,19 @@ def block(gguf: Path, seed: int, number: int) -> list[Batch]:
     return batches
 
 
-def batches(gguf: Path, seed: int, number: int, taken: int) -> Iterator[tuple[Position, Batch]]:
+def batches(
+    gguf: Path, seed: int, number: int, taken: int, only: str | None
+) -> Iterator[tuple[Position, Batch]]:
     """Endless batches from the one after the first `taken` of block `number`, each with the position after it.
 
     One process draws the next block ahead.
     """
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        pending = pool.apply_async(block, (gguf, seed, number))
+        pending = pool.apply_async(block, (gguf, seed, number, only))
         while True:
             ready = pending.get()
-            pending = pool.apply_async(block, (gguf, seed, number + 1))
+            pending = pool.apply_async(block, (gguf, seed, number + 1, only))
             yield from (((number, i + 1), batch) for i, batch in enumerate(ready) if i >= taken)
             number, taken = number + 1, 0
 
@@ -83,15 +89,28 @@ def optimizers(model: torch.nn.Module) -> list[torch.optim.Optimizer]:
     ]
 
 
-def rate(step: int, steps: int, again: bool) -> float:
-    """Share of the full learning rate: warm-up, constant (not `again`), then linear to zero at `steps`."""
-    top, fall_from = (AGAIN_SHARE, WARMUP_STEPS) if again else (1.0, FALL_FROM)
-    left = max(0.0, (steps - step) / max(1, steps - fall_from))
-    return top * min(1.0, (step + 1) / WARMUP_STEPS, left)
+@dataclass(frozen=True)
+class Plan:
+    """How long, from where, on what and at which share of the rates (`start` None: from nothing)."""
+
+    steps: int
+    seed: int
+    start: Path | None = None
+    only: str | None = None
+    share: float = AGAIN_SHARE
+
+    def rate(self, step: int) -> float:
+        """Share of the full learning rate: warm-up, constant (only from nothing), then linear to zero."""
+        again = self.start is not None
+        warmup = min(WARMUP_STEPS, max(1, self.steps // 10))
+        fall_from = warmup if again else FALL_FROM
+        left = max(0.0, (self.steps - step) / max(1, self.steps - fall_from))
+        return (self.share if again else 1.0) * min(1.0, (step + 1) / warmup, left)
 
 
-def train(out: Path, steps: int, seed: int, start: Path | None) -> Any:
-    """Train to `steps`, from the checkpoint in `out` where there is one, else from that in `start`; returns the model."""
+def train(out: Path, plan: Plan) -> Any:
+    """Train to the plan's end, from the checkpoint in `out` where there is one, else from its start; returns the model."""
+    start, seed, steps = plan.start, plan.seed, plan.steps
     model = tiny_model.fresh(seed)
     optims, checkpoint, step, begin = optimizers(model), out / "checkpoint.pt", 0, (0, 0)
     found = checkpoint if checkpoint.exists() or start is None else start / "checkpoint.pt"
@@ -102,11 +121,11 @@ def train(out: Path, steps: int, seed: int, start: Path | None) -> Any:
         for optim, saved in zip(optims, state["optimizers"], strict=True):
             optim.load_state_dict(saved)
     started, tokens, recent = time.time(), 0, list[float]()
-    for position, batch in batches(out / "vocab.gguf", seed, *begin):
+    for position, batch in batches(out / "vocab.gguf", seed, *begin, plan.only):
         if step >= steps:
             break
         for optim, lr in zip(optims, (RATE_ADAM, RATE_MUON), strict=True):
-            optim.param_groups[0]["lr"] = lr * rate(step, steps, start is not None)
+            optim.param_groups[0]["lr"] = lr * plan.rate(step)
         loss = loss_of(model, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -158,13 +177,19 @@ def main() -> None:
         "--steps", type=int, default=6500, help="optimiser steps in all (default 6500)"
     )
     parser.add_argument("--start", type=Path, help="work folder of a finished run to go on from")
+    parser.add_argument("--only", choices=("marks",), help="one task alone")
+    parser.add_argument(
+        "--share", type=float, default=AGAIN_SHARE,
+        help=f"of the full rates, with --start (default {AGAIN_SHARE})",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, help="seed of weights and data (default 1)")
     args = parser.parse_args()
     folder = args.out / "hf"
     tiny_tokenizer.place(folder)
     tiny_model.write_hf(tiny_model.fresh(args.seed), folder)
     tiny_model.to_gguf(folder, args.out / "vocab.gguf", args.llama_source, vocab_only=True)
-    tiny_model.write_hf(train(args.out, args.steps, args.seed, args.start), folder)
+    plan = Plan(args.steps, args.seed, args.start, args.only, args.share)
+    tiny_model.write_hf(train(args.out, plan), folder)
     tiny_model.to_gguf(folder, args.out / "corral-tiny.gguf", args.llama_source)
 
 

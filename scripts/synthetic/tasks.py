@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from . import dspy_prompts, lexicon, sorting, tool_tasks
+from . import dspy_prompts, lexicon, shelves, sorting, tool_tasks
 from .domains import DOMAINS
 from .records import RULES, Records, Schema
 from .values import Values
@@ -50,19 +50,23 @@ COPY = (
 
 
 class Tasks:
-    """Draws examples from one random stream."""
+    """Draws examples from one random stream; with `only="marks"`, of that task alone."""
 
-    def __init__(self, rng: Random, words: lexicon.Lexicon) -> None:
+    def __init__(self, rng: Random, words: lexicon.Lexicon, only: str | None = None) -> None:
         self.rng = rng
+        self.only = only
         self.values = Values(rng, words)
         self.records = Records(self.values)
         self.registers = sorting.registers(words)
+        self.shelves = [shelves.make_shelf(number, words) for number in range(shelves.SHELVES)]
 
     def draw(self) -> Example:
         """One example of a kind chosen by weight."""
+        if self.only == "marks":
+            return self.marks()
         kinds: dict[Callable[[], Example], float] = {
             self.extract: 23, self.memorised: 21, self.few_shot: 9, self.tools: 15, self.dspy: 8, self.copy: 6,
-            self.transform: 6, self.question: 6, self.raw_text: 1, self.long: 2, self.about: 1, self.sort: 35,
+            self.transform: 6, self.question: 6, self.raw_text: 1, self.long: 2, self.about: 1, self.sort: 25, self.shelve: 35,
         }  # fmt: skip
         return self.rng.choices(list(kinds), list(kinds.values()))[0]()
 
@@ -128,6 +132,20 @@ class Tasks:
         shown = sorting.show(rng, self.values, rules)
         record = {"title": shown.title} if rng.random() < 0.3 else {}
         return self.chat(shown.text, self.dumps(record | shown.values), system=system)
+
+    def marks(self) -> Example:
+        return self._shelved(shelves.marks)
+
+    def shelve(self) -> Example:
+        """A record in which a word in brackets after the title decides the last field."""
+        return self._shelved(shelves.shelve)
+
+    def _shelved(
+        self, drawn: Callable[[Random, Values, shelves.Shelf], shelves.Shelved]
+    ) -> Example:
+        shelf = self.rng.choice(self.shelves)
+        made = drawn(self.rng, self.values, shelf)
+        return self.chat(made.text, self.dumps(made.record), system=shelf.system)
 
     def few_shot(self, shots: int | None = None) -> Example:
         """The schema shown only by examples, as earlier turns or inside one prompt."""

@@ -4,7 +4,7 @@ import json
 from random import Random
 from typing import Any
 
-from .records import LISTS, Fact, Records
+from .records import INNER_KEYS, LISTS, Fact, Records
 from .values import Values
 
 VERBS = "create find save get list register update send look_up retrieve search store book order report final".split()
@@ -61,10 +61,18 @@ def _names(rng: Random, count: int) -> list[str]:
 
 def _schema_of(value: Any) -> dict[str, Any]:
     if isinstance(value, list):
-        return {"type": "array", "items": {"type": "string"}}
+        return {"type": "array", "items": _schema_of(value[0]) if value else {"type": "string"}}
     if isinstance(value, dict):
         return {"type": "object", "properties": {k: _schema_of(v) for k, v in value.items()}}
     return {"type": JSON_TYPES[type(value)]}
+
+
+def _in_objects(rng: Random, value: Any) -> Any:
+    """A list of texts as a list of objects, a group as a list of one; all else as it is."""
+    if isinstance(value, list):
+        inner = rng.choice(INNER_KEYS)
+        return [{inner: item} for item in value]
+    return [value] if isinstance(value, dict) else value
 
 
 def _call(number: int, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -111,6 +119,8 @@ def _plain(
     while not facts:
         facts = [f for f in records.record(records.domain()) if _sayable(f)]
     value = {f.field.name: f.value for f in facts}
+    if rng.random() < 0.5:
+        value = {name: _in_objects(rng, v) for name, v in value.items()}
     shape = rng.random()
     arguments: dict[str, Any] = value
     if shape < 0.2:
@@ -147,9 +157,9 @@ def _look_up(
     kind_key, value_key, id_key = rng.choice(
         (("type", "value", "id"), ("kind", "name", "code"), ("lookup_type", "value", "uuid"))
     )
-    facts = [
-        f for f in records.record(records.domain()) if _sayable(f) and f.field.kind not in LISTS
-    ][:4]
+    said = [f for f in records.record(records.domain()) if _sayable(f)]
+    facts = [f for f in said if f.field.kind not in LISTS][:4]
+    lists = [f for f in said if f.field.kind in LISTS][:1]
     facts = facts or [records.fact(records.domain()[0], may_miss=False)]
     looked = rng.sample(facts, rng.randint(1, min(3, len(facts))))
     calls = [
@@ -163,6 +173,10 @@ def _look_up(
         f.field.name + ("Id" if f.field.name in found else ""): found.get(f.field.name, f.value)
         for f in facts
     }
+    for listed in lists:
+        # What one look-up found belongs into every object of the list.
+        inner, (name, id_found) = rng.choice(INNER_KEYS), rng.choice(list(found.items()))
+        record[listed.field.name] = [{inner: item, f"{name}Id": id_found} for item in listed.value]
     text = json.dumps(record, ensure_ascii=False)
     arguments: dict[str, Any] = rng.choice(
         ({"record": text}, record, {"info": {"model": "corral-tiny", id_key: []}, "record": text})
@@ -176,7 +190,7 @@ def _look_up(
             "role": "system",
             "content": f"Look up {' and '.join(found)} with {finder}, then call {saver}.",
         },
-        {"role": "user", "content": records.text(tuple(facts))},
+        {"role": "user", "content": records.text((*facts, *lists))},
         _assistant(*calls),
     ]
     messages += [
