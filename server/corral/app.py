@@ -21,9 +21,13 @@ from corral.gateway.deps import Gateway
 from corral.gateway.gauges import Gauges
 from corral.gateway.limits import LimitMiddleware
 from corral.gateway.origins import CORSHeaders, OriginCheck
+from corral.gateway.rules import Rules
 from corral.jobs.kinds import Kinds
 from corral.jobs.routes import JobRoutes
 from corral.jobs.tally import unfinished
+from corral.keys.keyring import Keyring
+from corral.keys.routes import KeyRoutes
+from corral.keys.usage import Ledger
 from corral.metrics import Metrics
 from corral.registry.catalog import Catalog
 from corral.registry.scan import scan
@@ -48,25 +52,31 @@ def create_app(settings: Settings, catalog: Catalog | None = None, kinds: Kinds 
 
     files = Files(settings)
 
+    keyring = Keyring(settings, Ledger(settings))
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with runtime.running(), sweeping(files):
+        async with keyring.running(), runtime.running(), sweeping(files):
             yield
 
     app = FastAPI(title="Corral", version=installed_version("corral"), lifespan=lifespan)
     app.state.gateway = gateway
+    app.state.keyring = keyring
     own = (
         JobRoutes(settings, kinds, gateway.stopping).router(),
         FileRoutes(settings, files).router(),
         UploadRoutes(settings, files).router(),
         FineTuningRoutes(settings).router(),
+        KeyRoutes(settings, keyring).router(),
     )
     for router in (routes.build_router(), models.router, health.router, *own):
         app.include_router(router)
+    rules = Rules(path for passed in routes.PASSED for path in passed.paths)
+    rules.check(app.routes)
     handlers.install(app)
     # The last added is the outermost.
     app.add_middleware(LimitMiddleware, settings=settings, file_limit=body_limit(settings))
-    app.add_middleware(AuthMiddleware, settings=settings)
+    app.add_middleware(AuthMiddleware, settings=settings, keys=keyring, rules=rules)
     app.add_middleware(OriginCheck, origins=settings.cors_origins)
     app.add_middleware(ContextMiddleware, metrics=metrics)
     app.add_middleware(CORSHeaders, origins=settings.cors_origins)

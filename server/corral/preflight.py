@@ -5,6 +5,7 @@ import os
 import socket
 
 from corral.errors import SettingsError, StartupError
+from corral.keys.store import Keys
 from corral.registry.catalog import Catalog
 from corral.runtime.command import BINARY
 from corral.runtime.presets import lay_out
@@ -55,12 +56,13 @@ def _cannot_bind(settings: Settings, error: OSError) -> StartupError:
 
 
 def _safe_address(settings: Settings) -> None:
-    if settings.is_loopback or settings.has_keys:
+    if settings.is_loopback or settings.has_keys or Keys(settings).list():
         return
     raise SettingsError(
         f"host {settings.published or settings.host} would let other machines in, and no API key is "
         "set. Make one and start again:  export CORRAL_API_KEYS=$(openssl rand -hex 24)   (or set "
-        "`api_keys_file`); or listen on 127.0.0.1 only (in a container: publish the port there and "
+        "`api_keys_file`, or `corral keys create --name me --scopes admin`); or listen on 127.0.0.1 "
+        "only (in a container: publish the port there and "
         "say so with CORRAL_PUBLISHED=127.0.0.1:8000)",
         param="host",
     )

@@ -21,6 +21,7 @@ from corral.app import create_app
 from corral.gateway.deps import Gateway
 from corral.gateway.protocol import HeaderTimeoutProtocol
 from corral.jobs.child import WorkerChildren
+from corral.keys.keyring import Keyring
 from corral.registry.catalog import Catalog
 from corral.settings import Settings
 
@@ -59,6 +60,7 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: FastAPI, listener: socket.socket) -> None:
         super().__init__(config)
         self._gateway: Gateway = app.state.gateway
+        self._keyring: Keyring = app.state.keyring
         self._listener = listener
         self._announcement: asyncio.Task[None] | None = None
         self._workers = WorkerChildren.of(self._gateway.settings)
@@ -102,17 +104,18 @@ class Server(uvicorn.Server):
                 print(f"corral: not ready: {told}", file=sys.stderr, flush=True)
             await asyncio.sleep(POLL_SECONDS)
             state = await self._gateway.runtime.readiness()
-        print(_banner(self._gateway, self._listener), file=sys.stderr, flush=True)
+        banner = _banner(self._gateway, self._listener, self._keyring.closed)
+        print(banner, file=sys.stderr, flush=True)
 
 
-def _banner(gateway: Gateway, listener: socket.socket) -> str:
+def _banner(gateway: Gateway, listener: socket.socket, closed: bool) -> str:
     host, port = listener.getsockname()[:2]
     here = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     url = "http://" + (gateway.settings.published or here)
     names = gateway.catalog.names()
     model = gateway.settings.default_model
     example = model if model in names or not names else names[0]
-    key = " -H 'Authorization: Bearer YOUR_KEY'" if gateway.settings.has_keys else ""
+    key = " -H 'Authorization: Bearer YOUR_KEY'" if closed else ""
     return (
         f"\nCorral serves {url}/v1  (docs: {url}/docs)\n"
         f"models: {', '.join(names) or 'none'}\n"

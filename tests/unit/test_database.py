@@ -15,6 +15,8 @@ from corral.jobs import tables as jobs_tables
 from corral.registry import tables
 from corral.settings import Settings
 
+VALUE = sa.select(tables.counters.c.value).where(tables.counters.c.name == "catalog")
+
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
@@ -67,7 +69,7 @@ def test_an_exception_undoes_the_whole_transaction(settings: Settings) -> None:
     with pytest.raises(ZeroDivisionError):
         begin_and_fail()
     with database.reading(engine) as connection:
-        assert connection.execute(sa.select(tables.counters.c.value)).scalar() == 0
+        assert connection.execute(VALUE).scalar() == 0
 
 
 def test_writers_take_turns_from_their_first_read(settings: Settings) -> None:
@@ -77,7 +79,7 @@ def test_writers_take_turns_from_their_first_read(settings: Settings) -> None:
     def grow() -> None:
         for _ in range(20):
             with database.writing(engine) as connection:
-                seen = connection.execute(sa.select(tables.counters.c.value)).scalar_one()
+                seen = connection.execute(VALUE).scalar_one()
                 connection.execute(sa.update(tables.counters).values(value=seen + 1))
 
     threads = [threading.Thread(target=grow) for _ in range(4)]
@@ -86,12 +88,12 @@ def test_writers_take_turns_from_their_first_read(settings: Settings) -> None:
     for thread in threads:
         thread.join()
     with database.reading(engine) as connection:
-        assert connection.execute(sa.select(tables.counters.c.value)).scalar() == 80
+        assert connection.execute(VALUE).scalar() == 80
 
 
 def test_a_reader_sees_one_moment(settings: Settings) -> None:
     engine = database.ready(settings)
-    value = sa.select(tables.counters.c.value)
+    value = VALUE
     with database.reading(engine) as reader:
         before = reader.execute(value).scalar()
         with database.writing(engine) as writer:
@@ -107,7 +109,7 @@ def test_a_deleted_database_is_made_anew(settings: Settings) -> None:
         path.unlink()
     engine = database.ready(settings)
     with database.reading(engine) as connection:
-        assert connection.execute(sa.select(tables.counters.c.value)).scalar() == 0
+        assert connection.execute(VALUE).scalar() == 0
 
 
 def test_a_database_of_a_newer_corral_is_left_alone(settings: Settings) -> None:

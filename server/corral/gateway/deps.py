@@ -1,13 +1,15 @@
 """What routes need of the application, as one typed object."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from corral.caller import Caller
 from corral.gateway.admission import Admission
 from corral.gateway.gauges import Gauges
+from corral.gateway.views import Views
 from corral.metrics import Metrics
 from corral.registry.catalog import Catalog
 from corral.runtime.upstream import Runtime
@@ -24,11 +26,16 @@ class Gateway:
     gauges: Gauges
     admission: Admission
     stopping: asyncio.Event
+    views: Views = field(default_factory=Views)
 
     @property
     def catalog(self) -> Catalog:
         """What is served now. Take it once per request: it may be another after any await."""
         return self.runtime.serving.catalog
+
+    def seen_by(self, caller: Caller) -> Catalog:
+        """That, as this caller sees it."""
+        return self.views.seen(self.catalog, caller)
 
 
 async def _gateway(request: Request) -> Gateway:

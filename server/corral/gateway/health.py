@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from corral.asking import Asking
 from corral.errors import NotReady
 from corral.gateway.deps import InGateway
 from corral.gateway.responses import JSONAnswer
@@ -18,13 +19,15 @@ async def health() -> Response:
 
 
 @router.get("/ready")
-async def ready(gateway: InGateway) -> Response:
-    """Can serve: llama-server runs and the preloaded models are up. Else 503 with the reason."""
+async def ready(gateway: InGateway, asking: Asking) -> Response:
+    """Can serve: llama-server runs and the preloaded models are up. Else 503 with the reason. What
+    cannot be served is told to administrators only: it names files, and other people's models."""
     state = await gateway.runtime.readiness()
     if not state.ready:
         raise NotReady(state.reason, headers={"Retry-After": "1"})
     problems = [
-        {"name": problem.name, "message": problem.message} for problem in gateway.catalog.problems
+        {"name": problem.name, "message": problem.message}
+        for problem in gateway.seen_by(asking).problems
     ]
     return JSONAnswer({"status": "ready", "sections": state.sections, "problems": problems})
 

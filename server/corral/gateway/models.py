@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from corral.asking import Asking
 from corral.gateway.deps import InGateway
 from corral.gateway.responses import JSONAnswer
 from corral.registry.catalog import Catalog, Model
@@ -14,18 +15,18 @@ router = APIRouter(tags=["models"])
 
 @router.get("/v1/models")
 @router.get("/models", include_in_schema=False)
-async def list_models(gateway: InGateway) -> Response:
-    """Every name that may be sent as `model`, aliases included."""
-    catalog = gateway.catalog
+async def list_models(gateway: InGateway, asking: Asking) -> Response:
+    """Every name that may be sent as `model` with this key, aliases included."""
+    catalog = gateway.seen_by(asking)
     entries = [_entry(name, catalog.find(name), catalog) for name in catalog.names()]
     return JSONAnswer({"object": "list", "data": entries})
 
 
 @router.get("/v1/models/{name:path}")
 @router.get("/models/{name:path}", include_in_schema=False)
-async def retrieve_model(name: str, gateway: InGateway) -> Response:
+async def retrieve_model(name: str, gateway: InGateway, asking: Asking) -> Response:
     """One model by name, alias, or either with `openai/` before it."""
-    catalog = gateway.catalog
+    catalog = gateway.seen_by(asking)
     return JSONAnswer(_entry(name, catalog.find(name), catalog))
 
 

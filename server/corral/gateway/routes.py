@@ -8,11 +8,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from corral.asking import caller
 from corral.errors import BadRequest
 from corral.gateway import body as bodies
 from corral.gateway import media
 from corral.gateway.admission import Seat
-from corral.gateway.auth import caller
 from corral.gateway.compat import reconcile
 from corral.gateway.context import RequestContext
 from corral.gateway.deps import InGateway
@@ -143,10 +143,13 @@ def _handler(passed: Passed) -> Callable[[Request, InGateway], Awaitable[Respons
         default = gateway.settings.default_model if passed.model_optional else None
         asked = bodies.asked_model(body, default)
         with_tools = bool(body.get("tools"))
-        serving, model = await gateway.runtime.board.take(asked, with_tools=with_tools)
+        who = caller(request.scope)
+        serving, model = await gateway.runtime.board.take(
+            asked, with_tools=with_tools, seen=gateway.views.eyes(who)
+        )
         # No await from here on: the relay holds the section that `serving` names.
         RequestContext.of(request.scope).model = model.name
-        _check_kind(passed, model, asked, serving.catalog)
+        _check_kind(passed, model, asked, gateway.views.seen(serving.catalog, who))
         as_sent = dict(body)
         reconcile(body)
         media.check(body, gateway.settings.media_hosts)
@@ -157,8 +160,7 @@ def _handler(passed: Passed) -> Callable[[Request, InGateway], Awaitable[Respons
             limit = bodies.length_limit(body)
             shape = ResponsesShape(as_sent, asked, int(time.time()), limit)
         placement = serving.placement(model)
-        key = caller(request.scope)
-        seat = Seat(placement.section, placement.slots, model.name, key)
+        seat = Seat(placement.section, placement.slots, model.name, who.id)
         exchange = Exchange(
             path=passed.upstream,
             body=bodies.for_upstream(body, placement),

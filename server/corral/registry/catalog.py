@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
+from corral.caller import HOUSE, Caller
 from corral.errors import InvalidModel, ModelNotFound
 
 Kind = Literal["base", "adapter", "embedding"]
@@ -52,6 +53,7 @@ class Model:
     threads: int | None = None
     has_chat_template: bool = False
     defaults: Mapping[str, Default] = field(default_factory=dict)
+    owner: str = HOUSE
 
     def same_file(self, other: "Model") -> bool:
         """Whether both are the same, unchanged file."""
@@ -95,6 +97,25 @@ class Catalog:
                 return model
         raise ModelNotFound(self._unknown(name), param="model")
 
+    def seen_by(self, caller: Caller) -> "Catalog":
+        """This catalogue as `caller` sees it: without the models of other owners and those its key may
+        not use. What it has made itself it may use; of a list of names, aliases mean their models.
+        What cannot be served is told to the house alone."""
+        if caller.sees_all_models:
+            return self
+        allowed = None if caller.models is None else self._meant(caller.models)
+        return replace(
+            self,
+            models={m.name: m for m in self.models.values() if _may_use(caller, m, allowed)},
+            problems=(),
+        )
+
+    def _meant(self, names: Collection[str]) -> set[str]:
+        """The names of the models that these names lead to, for requests with and without tools."""
+        plain = [name.removeprefix(PROVIDER_PREFIX) for name in names]
+        with_tools = [self.aliases[n + WITH_TOOLS] for n in plain if n + WITH_TOOLS in self.aliases]
+        return {self.aliases.get(name, name) for name in plain} | set(with_tools)
+
     def without(self, name: str, message: str) -> "Catalog":
         """This catalogue with the model `name`, and the adapters over it, as problems instead."""
         gone = [m for m in self.models.values() if name in (m.name, m.base)]
@@ -128,6 +149,14 @@ class Catalog:
             return f"model `{name}` cannot be served: {broken[0].message}"
         known = ", ".join(f"`{known}`" for known in self.names()) or "none; see `corral models ls`"
         return f"the model `{name}` does not exist here; there are: {known}"
+
+
+def _may_use(caller: Caller, model: Model, allowed: Collection[str] | None) -> bool:
+    if model.owner != HOUSE and model.owner == caller.owner:
+        return True
+    if caller.only is not None and model.owner != HOUSE:
+        return False
+    return allowed is None or model.name in allowed
 
 
 def _spellings(name: str) -> list[str]:

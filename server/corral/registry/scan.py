@@ -89,6 +89,7 @@ def _registered(artifact: "Artifact") -> Model:
         mmproj=artifact.path(projectors[0]) if projectors else None,
         has_chat_template=bool(artifact.facts.get("chat_template")),
         defaults=dict(manifest.defaults),
+        owner=manifest.owner,
     )
 
 

@@ -7,7 +7,7 @@ so whatever holds no `await` is one step to everybody else.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from corral.registry.catalog import Catalog, Default, Model
@@ -51,11 +51,18 @@ class Board:
         self._paused: dict[str, asyncio.Event] = {}
         self._used = {s.model.name: s.generation for s in serving.layout.sections}
 
-    async def take(self, name: str, *, with_tools: bool = False) -> tuple[Serving, Model]:
-        """What is served, and the model that `name` means there; waits while its base is paused.
-        Call `hold` before the next await. Raises ModelNotFound."""
+    async def take(
+        self,
+        name: str,
+        *,
+        with_tools: bool = False,
+        seen: Callable[[Catalog], Catalog] | None = None,
+    ) -> tuple[Serving, Model]:
+        """What is served, and the model that `name` means there, or in what is `seen` of it; waits
+        while its base is paused. Call `hold` before the next await. Raises ModelNotFound."""
         while True:
-            model = self.serving.catalog.find(name, with_tools=with_tools)
+            catalog = self.serving.catalog if seen is None else seen(self.serving.catalog)
+            model = catalog.find(name, with_tools=with_tools)
             paused = self._paused.get(model.base or model.name)
             if paused is None:
                 return self.serving, model
