@@ -33,6 +33,8 @@ def reconcile(body: dict[str, Any]) -> None:
     _plain_tools(body)
     _tool_choice(body)
     _responses_format(body)
+    _wrapped_schema(body)
+    _call_wins(body)
 
 
 def _drop_nulls(fields: dict[str, Any]) -> None:
@@ -114,7 +116,10 @@ def _tool_choice(body: dict[str, Any]) -> None:
     elif "function" in choice or "name" in choice:
         name = _tool_name(choice)
         body["tools"] = _named(tools, [name])
-        body["tool_choice"] = "required"
+        # Anthropic's clients name a tool with type "tool", and say "required" as "any".
+        body["tool_choice"] = {"type": "any"} if choice.get("type") == "tool" else "required"
+    elif choice.get("type") == "none":
+        del body["tools"], body["tool_choice"]
 
 
 def _allow(body: dict[str, Any], tools: list[Any], allowed: Any) -> None:
@@ -156,3 +161,28 @@ def _responses_format(body: dict[str, Any]) -> None:
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     elif wanted.get("type") == "json_object":
         body["response_format"] = {"type": "json_object"}
+
+
+def _wrapped_schema(body: dict[str, Any]) -> None:
+    """A schema beside `type`, as llama.cpp's own guide has it, which llama-server passes over."""
+    wanted = body.get("response_format")
+    if (
+        wanted
+        and wanted.get("type") == "json_schema"
+        and "json_schema" not in wanted
+        and "schema" in wanted
+    ):
+        wanted["json_schema"] = {"schema": wanted.pop("schema")}
+
+
+def _call_wins(body: dict[str, Any]) -> None:
+    """Beside a `response_format` llama-server never lets the model call a tool. It goes where a call
+    is demanded, and where it demands nothing: DSPy sends one without properties beside tools."""
+    wanted = body.get("response_format")
+    if not wanted or not body.get("tools") or body.get("tool_choice") == "none":
+        return
+    schema = wanted.get("json_schema")
+    schema = schema.get("schema") if isinstance(schema, dict) else None
+    empty = isinstance(schema, dict) and schema.get("properties") == {}
+    if empty or body.get("tool_choice") == "required":
+        del body["response_format"]

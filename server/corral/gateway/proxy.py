@@ -17,10 +17,13 @@ from starlette.types import Receive, Scope, Send
 
 from corral.errors import CorralError, NotReady, UpstreamError, UpstreamTimeout
 from corral.gateway.admission import Admission, Seat
+from corral.gateway.answers import whole
 from corral.gateway.context import RequestContext
 from corral.gateway.figures import of_whole
 from corral.gateway.responses_shape import ResponsesShape
 from corral.gateway.sse import Dialect, EventStream, error_event, renaming
+from corral.gateway.structured import Form, UnfitAnswer, another_try, as_unfit
+from corral.gateway.structured_stream import CheckedStream
 from corral.gateway.upstream_errors import translate, translate_event
 from corral.runtime.upstream import Runtime
 
@@ -31,7 +34,8 @@ BROKE_OFF = "llama-server ended in the middle of the answer; what came before ma
 @dataclass(frozen=True)
 class Exchange:
     """What to ask of llama-server, and under which name to answer. `seat` is what the request takes
-    there while it runs; None for what needs no slot."""
+    there while it runs; None for what needs no slot. An answer that has not the `form` is asked for
+    `retries` times more while nothing of it has been sent."""
 
     path: str
     body: bytes
@@ -42,6 +46,8 @@ class Exchange:
     seat: Seat | None = None
     stream: bool = False
     shape: ResponsesShape | None = None
+    form: Form | None = None
+    retries: int = 0
 
 
 class Relay(Response):
@@ -96,13 +102,26 @@ class Relay(Response):
             await self._ask(send, context)
 
     async def _ask(self, send: Send, context: RequestContext) -> None:
+        body, left = self._exchange.body, self._exchange.retries
+        while True:
+            try:
+                await self._once(body, send, context)
+                return
+            except UnfitAnswer:
+                if not left or context.started:
+                    raise
+            left -= 1
+            body = another_try(body)
+
+    async def _once(self, body: bytes, send: Send, context: RequestContext) -> None:
         exchange = self._exchange
         response = await self._runtime.post(
-            exchange.section, exchange.path, exchange.body, stream=exchange.stream
+            exchange.section, exchange.path, body, stream=exchange.stream
         )
         try:
             if response.status != 200:
-                raise translate(response.status, await _read(response), exchange.prompt)
+                error = translate(response.status, await _read(response), exchange.prompt)
+                raise as_unfit(error, exchange.form)
             if response.content_type == EVENT_STREAM:
                 await self._stream(response, send, context)
             else:
@@ -122,6 +141,8 @@ class Relay(Response):
         old, new = renaming(self._exchange.section, self._exchange.asked)
         shape = self._exchange.shape
         body = shape.whole(raw) if shape else raw.replace(old, new)
+        if self._exchange.form is not None:
+            self._exchange.form.require(whole(self._exchange.dialect, body))
         headers = [
             (b"content-type", response.headers.get("Content-Type", "application/json").encode()),
             (b"content-length", str(len(body)).encode()),
@@ -133,9 +154,11 @@ class Relay(Response):
         self, response: aiohttp.ClientResponse, send: Send, context: RequestContext
     ) -> None:
         exchange = self._exchange
-        events = EventStream(
-            exchange.dialect, renaming(exchange.section, exchange.asked), exchange.shape
-        )
+        rename = renaming(exchange.section, exchange.asked)
+        if exchange.form is None:
+            events = EventStream(exchange.dialect, rename, exchange.shape)
+        else:
+            events = CheckedStream(exchange.dialect, rename, exchange.shape, exchange.form)
         try:
             await self._relay(response, send, context, events)
         finally:
@@ -166,8 +189,10 @@ class Relay(Response):
         except aiohttp.ClientError:
             await self._runtime.settle(exchange.section)
             broken = UpstreamError(BROKE_OFF)
-        if events.error is not None:
-            broken = translate_event(events.error)
+        if events.fault is not None:
+            broken = events.fault
+        elif events.error is not None:
+            broken = as_unfit(translate_event(events.error), exchange.form)
         elif broken is None and not events.complete:
             broken = UpstreamError(BROKE_OFF)
         if broken is not None:
@@ -191,6 +216,8 @@ async def _first(chunks: AsyncIterator[bytes], events: EventStream) -> bytes:
             ready = events.feed(chunk)
             if ready:
                 return ready
+            if events.fault is not None:
+                raise events.fault
             if events.error is not None:
                 raise translate_event(events.error)
     except TimeoutError:

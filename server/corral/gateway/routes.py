@@ -19,6 +19,7 @@ from corral.gateway.deps import InGateway
 from corral.gateway.proxy import Exchange, Relay
 from corral.gateway.responses_shape import ResponsesShape
 from corral.gateway.sse import Dialect
+from corral.gateway.structured import form_of
 from corral.registry.catalog import Catalog, Model
 
 
@@ -40,6 +41,16 @@ class Passed:
     def takes_a_slot(self) -> bool:
         """Whether llama-server works on it in a slot; tokenising and its like need none."""
         return self.generates or self.embeds or self.upstream == "/v1/rerank"
+
+    @property
+    def gives_form(self) -> bool:
+        """Whether llama-server reads schemas there, if only to render a prompt."""
+        return self.generates or self.chats
+
+    @property
+    def chats(self) -> bool:
+        """Whether it takes messages and tools."""
+        return self.upstream in CHATS
 
 
 PASSED = (
@@ -101,6 +112,15 @@ PASSED = (
     ),
 )
 
+# What takes messages and tools, if only to render or to count them.
+CHATS = (
+    "/v1/chat/completions",
+    "/v1/responses",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/apply-template",
+)
+
 BODY_SCHEMA: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -153,6 +173,7 @@ def _handler(passed: Passed) -> Callable[[Request, InGateway], Awaitable[Respons
         as_sent = dict(body)
         reconcile(body)
         media.check(body, gateway.settings.media_hosts)
+        form = form_of(body, passed.dialect, chat=passed.chats) if passed.gives_form else None
         if passed.generates:
             bodies.with_defaults(body, serving.defaults(model))
         shape = None
@@ -171,6 +192,8 @@ def _handler(passed: Passed) -> Callable[[Request, InGateway], Awaitable[Respons
             seat=seat if passed.takes_a_slot else None,
             stream=body.get("stream") is True,
             shape=shape,
+            form=form,
+            retries=gateway.settings.structured_retries if form else 0,
         )
         return Relay(gateway.runtime, gateway.admission, gateway.stopping, exchange)
 

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from corral.errors import CorralError
 from corral.gateway.figures import Figures, of_stream
 from corral.gateway.responses_shape import ResponsesShape
 
@@ -54,6 +55,8 @@ class EventStream:
         self._recent: deque[bytes] = deque(maxlen=KEPT_PIECES)
         self._pieces = 0
         self.error: bytes | None = None
+        # Why the answer must not end well, where its form is checked (`structured_stream`).
+        self.fault: CorralError | None = None
 
     def feed(self, chunk: bytes) -> bytes:
         """The events that are complete now; empty when none is. An error event of llama-server's,

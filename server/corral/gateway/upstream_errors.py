@@ -9,6 +9,7 @@ import re
 
 from corral.errors import BadRequest, CorralError, NotReady, UpstreamError
 
+EMPTY_GRAMMAR = "Unexpected empty grammar stack"
 CONTEXT_EXCEEDED = "exceed_context_size_error"
 # Beginnings and parts of messages that llama-server gives with status 500 for a caller's mistake.
 CALLERS_FAULT = (
@@ -42,7 +43,7 @@ def translate(status: int, raw: bytes, prompt: str | None = None) -> CorralError
     message, kind = _read(raw)
     if kind == CONTEXT_EXCEEDED or "is too large to process" in message:
         return BadRequest(message, param=prompt, code="context_length_exceeded")
-    if message.startswith("The model produced output"):
+    if message.startswith("The model produced output") or EMPTY_GRAMMAR in message:
         return UpstreamError(f"the model's answer could not be read: {message}", code="bad_output")
     if message.startswith("model name=") and message.endswith("failed to load"):
         return UpstreamError(f"{message}; its output says why", code="model_load_failed")
