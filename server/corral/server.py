@@ -19,7 +19,7 @@ from fastapi import FastAPI
 from corral import log
 from corral.app import create_app
 from corral.gateway.deps import Gateway
-from corral.gateway.protocol import HeaderTimeoutProtocol
+from corral.gateway.protocol import TimedProtocol
 from corral.jobs.child import WorkerChildren
 from corral.keys.keyring import Keyring
 from corral.registry.catalog import Catalog
@@ -40,7 +40,7 @@ def run(settings: Settings, catalog: Catalog, listener: socket.socket) -> None:
         app,
         log_config=None,
         access_log=False,
-        http=HeaderTimeoutProtocol.with_timeout(settings.header_timeout),
+        http=TimedProtocol.with_timeouts(settings.header_timeout, settings.stall_timeout),
         timeout_keep_alive=int(settings.keep_alive),
         timeout_graceful_shutdown=int(settings.stop_timeout / 2 + CLOSING_SECONDS),
         server_header=False,

@@ -21,6 +21,7 @@ from corral.gateway.answers import whole
 from corral.gateway.context import RequestContext
 from corral.gateway.figures import of_whole
 from corral.gateway.responses_shape import ResponsesShape
+from corral.gateway.silence import Silence
 from corral.gateway.sse import Dialect, EventStream, error_event, renaming
 from corral.gateway.structured import Form, UnfitAnswer, another_try, as_unfit
 from corral.gateway.structured_stream import CheckedStream
@@ -83,7 +84,7 @@ class Relay(Response):
                 await _cancel(answer)
                 if not gone.done():
                     await self._break_off(send, context)
-                context.outcome = "client_gone" if gone.done() else "stopped"
+                context.outcome = context.outcome or ("client_gone" if gone.done() else "stopped")
                 return
             await answer
         finally:
@@ -159,9 +160,11 @@ class Relay(Response):
             events = EventStream(exchange.dialect, rename, exchange.shape)
         else:
             events = CheckedStream(exchange.dialect, rename, exchange.shape, exchange.form)
+        silence = Silence(response.content, self._runtime.serving.settings.upstream_timeout)
         try:
-            await self._relay(response, send, context, events)
+            await self._relay(response, send, context, events, silence)
         finally:
+            silence.end()
             # Also when the client has gone: llama-server has worked all the same.
             context.spent(events.figures())
 
@@ -171,6 +174,7 @@ class Relay(Response):
         send: Send,
         context: RequestContext,
         events: EventStream,
+        silence: Silence,
     ) -> None:
         exchange = self._exchange
         broken: CorralError | None = None
@@ -183,7 +187,9 @@ class Relay(Response):
             async for chunk in chunks:
                 ready = events.feed(chunk)
                 if ready:
+                    silence.listening = False
                     await send(_body(ready))
+                    silence.listening = True
         except TimeoutError:
             broken = UpstreamTimeout("llama-server went silent (setting `upstream_timeout`)")
         except aiohttp.ClientError:

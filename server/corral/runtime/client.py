@@ -49,15 +49,18 @@ class RouterClient:
 
     async def __aenter__(self) -> Self:
         kept = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS)
-        self._session = self._over(kept)
-        self._streams = self._over(aiohttp.TCPConnector(limit=0, force_close=True))
+        self._session = self._over(kept, self._upstream_timeout)
+        # Who reads a stream watches over its silences: a timer for every chunk costs too much.
+        self._streams = self._over(aiohttp.TCPConnector(limit=0, force_close=True), None)
         return self
 
-    def _over(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+    def _over(
+        self, connector: aiohttp.TCPConnector, read_timeout: float | None
+    ) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=CONNECT_SECONDS, sock_read=self._upstream_timeout
+                total=None, sock_connect=CONNECT_SECONDS, sock_read=read_timeout
             ),
             auto_decompress=False,
             # Chunks of a long answer may be large; the default of 64 KiB costs more wake-ups.
@@ -114,7 +117,7 @@ class RouterClient:
 
         Close the response to make llama-server give up the request. A stream gets a connection of its
         own: an instance ends it after the stream, unannounced, and the next request would be lost on it
-        (6 of 320 were).
+        (6 of 320 were). Its body has no timeout of its own; its beginning has.
         Raises NotReady when nothing listens (nothing was sent), UpstreamTimeout, UpstreamError.
         """
         headers = {
@@ -122,8 +125,11 @@ class RouterClient:
             "Content-Type": "application/json",
         }
         try:
-            session = self._open(self._streams if stream else self._session)
-            return await session.post(endpoint.url + path, data=body, headers=headers)
+            url = endpoint.url + path
+            if not stream:
+                return await self._open(self._session).post(url, data=body, headers=headers)
+            async with asyncio.timeout(self._upstream_timeout):
+                return await self._open(self._streams).post(url, data=body, headers=headers)
         except aiohttp.ClientConnectorError as error:
             raise NotReady("llama-server is not listening; it is being restarted") from error
         except TimeoutError as error:

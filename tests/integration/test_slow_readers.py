@@ -1,0 +1,111 @@
+"""A client that does not read what it has asked for costs neither memory nor, for long, a slot."""
+
+import asyncio
+import contextlib
+import json
+import re
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.fakes.served import Served, ask, chat, serve, wait_for
+
+MIB = 1024 * 1024
+STALL_SECONDS = 3.0
+TEXT = "x" * 100_000
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    with serve(
+        tmp_path,
+        CORRAL_SLOTS="1",
+        CORRAL_STALL_TIMEOUT=str(STALL_SECONDS),
+        # Shorter than the stall: a client that does not read is no silence of llama-server's.
+        CORRAL_UPSTREAM_TIMEOUT="2",
+    ) as made:
+        made.url  # noqa: B018  # waits until it is ready
+        yield made
+
+
+def ask_and_do_not_read(served: Served, body: bytes) -> socket.socket:
+    """A connection on which `body` was posted and nothing is read."""
+    address = urlsplit(served.url)
+    connection = socket.socket()
+    # Little room in the kernel, so that what is not read is soon Corral's concern.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect((address.hostname, address.port))
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+    )
+    connection.sendall(head.encode() + b"\r\n" + body)
+    return connection
+
+
+def memory(served: Served) -> int:
+    """Resident bytes of the gateway."""
+    status = Path(f"/proc/{served.process.pid}/status").read_text()
+    found = re.search(r"VmRSS:\s+(\d+) kB", status)
+    assert found
+    return int(found[1]) * 1024
+
+
+async def received(connection: socket.socket) -> int:
+    """Bytes that still come until the connection ends."""
+    total = 0
+    with contextlib.suppress(ConnectionResetError):
+        while piece := await asyncio.get_running_loop().sock_recv(connection, MIB):
+            total += len(piece)
+    return total
+
+
+def endless(tmp_path: Path) -> bytes:
+    """A stream of 100 kB events that does not end by itself."""
+    return json.dumps(chat(stream=True, text=TEXT, until=str(tmp_path / "never"))).encode()
+
+
+async def test_a_stream_that_is_not_read_holds_no_memory_and_no_slot(
+    served: Served, tmp_path: Path
+) -> None:
+    assert (await ask(served.url, chat()))[0] == 200
+    before = memory(served)
+    with ask_and_do_not_read(served, endless(tmp_path)):
+        most, end = 0, time.monotonic() + STALL_SECONDS - 0.3
+        while time.monotonic() < end:
+            most = max(most, memory(served))
+            await asyncio.sleep(0.05)
+        # The one slot is taken until the client has been given up.
+        began = time.monotonic()
+        assert (await ask(served.url, chat()))[0] == 200
+        assert time.monotonic() - began < STALL_SECONDS + 3
+    assert most - before < 8 * MIB
+    await asyncio.to_thread(wait_for, lambda: "client gone" in served.llama_log, "upstream ended")
+    assert '"outcome": "stalled"' in served.stderr
+    assert "upstream_timeout" not in served.stderr
+
+
+async def test_a_slow_reader_is_let_be(served: Served, tmp_path: Path) -> None:
+    """Slower than llama-server for longer than the limit, but never still."""
+    with ask_and_do_not_read(served, endless(tmp_path)) as connection:
+        connection.setblocking(False)
+        end = time.monotonic() + 3 * STALL_SECONDS
+        while time.monotonic() < end:
+            got = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(connection, 65536), 2)
+            assert got
+            await asyncio.sleep(0.05)
+    await asyncio.to_thread(wait_for, lambda: "client_gone" in served.stderr, "it was noticed")
+    assert "stalled" not in served.stderr
+
+
+async def test_a_whole_answer_that_is_not_read_is_given_up_too(served: Served) -> None:
+    body = json.dumps(chat(text="y" * 16 * MIB)).encode()
+    with ask_and_do_not_read(served, body) as connection:
+        await asyncio.to_thread(
+            wait_for, lambda: "stopped reading" in served.stderr, "it was given up"
+        )
+        connection.setblocking(False)
+        assert await received(connection) < 16 * MIB
