@@ -1,7 +1,9 @@
 """Typed calls to llama-server, its router and its instances, over one pool of connections."""
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -110,6 +112,20 @@ class RouterClient:
         """Ask for `section` to be unloaded once idle; its streams end after its stop timeout."""
         await self._call(endpoint, "POST", "/models/unload", {"model": section})
 
+    @contextlib.asynccontextmanager
+    async def events(self, endpoint: Endpoint) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """Inside the block: what the router tells of its sections, as it happens, until it ends. Raises
+        NotReady when it breaks off, UpstreamError when it refuses."""
+        headers = {"Authorization": f"Bearer {endpoint.key}"}
+        url = endpoint.url + "/models/sse"
+        try:
+            async with self._open(self._streams).get(url, headers=headers) as response:
+                if response.status != 200:
+                    raise UpstreamError(f"llama-server refused /models/sse: {response.status}")
+                yield _events(response.content)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise NotReady(f"llama-server ended its events: {error}") from error
+
     async def post(
         self, endpoint: Endpoint, path: str, body: bytes, *, stream: bool
     ) -> aiohttp.ClientResponse:
@@ -168,6 +184,13 @@ class RouterClient:
         if session is None:
             raise RuntimeError("RouterClient is used outside its `async with`")
         return session
+
+
+async def _events(lines: aiohttp.StreamReader) -> AsyncIterator[dict[str, Any]]:
+    async for line in lines:
+        if line.startswith(b"data: "):
+            with contextlib.suppress(ValueError):
+                yield json.loads(line.removeprefix(b"data: "))
 
 
 def _instance(item: Mapping[str, Any]) -> Instance:

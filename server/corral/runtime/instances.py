@@ -13,6 +13,7 @@ from corral.errors import NotReady, UpstreamError
 from corral.runtime.board import Board
 from corral.runtime.client import Instance, NoRoom, RouterClient
 from corral.runtime.command import Endpoint
+from corral.runtime.loading import Loading
 from corral.settings import Settings
 
 RUNNING = ("loading", "loaded", "sleeping")
@@ -23,10 +24,17 @@ ASK_SECONDS = 0.05
 class Instances:
     """The addresses of loaded sections. One event loop's; `load` one at a time."""
 
-    def __init__(self, settings: Settings, board: Board, client: RouterClient) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        board: Board,
+        client: RouterClient,
+        loading: Loading | None = None,
+    ) -> None:
         self._settings = settings
         self._board = board
         self._client = client
+        self._progress = loading or Loading()
         self._router: Endpoint | None = None
         self._known: dict[str, Endpoint] = {}
         self._loading = asyncio.Lock()
@@ -113,8 +121,13 @@ class Instances:
     def _check_time(self, deadline: float, section: str, loading: bool) -> None:
         if asyncio.get_running_loop().time() < deadline:
             return
-        what = "is loading" if loading else "waits for another model to become idle"
-        raise NotReady(f"model `{section}` {what}; try again", headers={"Retry-After": "5"})
+        waits = "waits for another model to become idle"
+        what = self._progress.told(section) if loading else waits
+        seconds = self._progress.seconds_left(section)
+        raise NotReady(
+            f"model `{section}` {what}; try again in {seconds} s",
+            headers={"Retry-After": str(seconds)},
+        )
 
     async def _states(self, router: Endpoint) -> dict[str, Instance]:
         """What the router says; the known addresses become what it says."""
