@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from corral.asking import Asking
 from corral.errors import BadRequest, PayloadTooLarge, StoreError
 from corral.files.disk import Incoming
 from corral.files.multipart import OVERHEAD_BYTES, Form, read_form, whole_body
@@ -21,7 +22,6 @@ from corral.files.uploads import PART_MAX_BYTES
 from corral.pages import page
 from corral.settings import Settings
 
-OWNER = "local"
 BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 # For the API's description: the body is read by hand.
 FILE_BODY = {
@@ -74,7 +74,7 @@ class FileRoutes:
             add(one + "/content", self.content, methods=["GET"], include_in_schema=shown)
         return made
 
-    async def create(self, request: Request) -> Response:
+    async def create(self, request: Request, asking: Asking) -> Response:
         """Upload a file."""
         async with whole_body(request), receiving(self._files, request) as incoming:
             limit = self._settings.files_max_bytes
@@ -85,13 +85,14 @@ class FileRoutes:
                 incoming,
                 filename=_filename(form),
                 purpose=asked.purpose,
-                owner=OWNER,
+                owner=asking.owner,
                 seconds=asked.expires_after.seconds if asked.expires_after else None,
             )
         return JSONResponse(file_object(row))
 
     async def list_files(
         self,
+        asking: Asking,
         limit: Limit = 10_000,
         after: str | None = None,
         order: Literal["asc", "desc"] = "desc",
@@ -101,17 +102,18 @@ class FileRoutes:
         if purpose is not None and purpose not in PURPOSES:
             allowed = ", ".join(f"`{name}`" for name in PURPOSES)
             raise BadRequest(f"no purpose `{purpose}`; there are: {allowed}", param="purpose")
-        rows, more = await asyncio.to_thread(self._files.list, limit, after, order, purpose, OWNER)
+        whose = asking.only
+        rows, more = await asyncio.to_thread(self._files.list, limit, after, order, purpose, whose)
         return JSONResponse(page([file_object(row) for row in rows], more))
 
-    async def retrieve(self, file_id: str) -> Response:
+    async def retrieve(self, file_id: str, asking: Asking) -> Response:
         """One file."""
-        row = await asyncio.to_thread(self._files.get, file_id, OWNER)
+        row = await asyncio.to_thread(self._files.get, file_id, asking.only)
         return JSONResponse(file_object(row))
 
-    async def content(self, file_id: str) -> Response:
+    async def content(self, file_id: str, asking: Asking) -> Response:
         """The bytes of a file."""
-        row = await asyncio.to_thread(self._files.get, file_id, OWNER)
+        row = await asyncio.to_thread(self._files.get, file_id, asking.only)
         path = self._files.path(row.id)
         if not path.is_file():
             raise StoreError(f"the bytes of file `{file_id}` are missing: {path}", param="file_id")
@@ -122,9 +124,9 @@ class FileRoutes:
             headers={"etag": f'"{row.sha256}"'},
         )
 
-    async def delete(self, file_id: str) -> Response:
+    async def delete(self, file_id: str, asking: Asking) -> Response:
         """Delete a file; not while a job that has not ended uses it."""
-        row = await asyncio.to_thread(self._files.delete, file_id, OWNER)
+        row = await asyncio.to_thread(self._files.delete, file_id, asking.only)
         return JSONResponse({"id": row.id, "object": "file", "deleted": True})
 
 

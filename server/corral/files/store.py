@@ -28,7 +28,7 @@ from corral.errors import BadRequest, Conflict, NotFound
 from corral.files.disk import FileDisk, Incoming
 from corral.files.tables import FileRow, files, upload_parts, uploads
 from corral.jobs.clock import now
-from corral.jobs.queue import ENDED
+from corral.jobs.queue import ENDED, of_owner
 from corral.jobs.tables import jobs
 from corral.registry.disk import CHUNK
 from corral.settings import Settings
@@ -50,9 +50,9 @@ class Files:
 
     def get(self, id: str, owner: str | None = None, *, param: str = "file_id") -> FileRow:
         """The file with this id; NotFound, naming `param`, when there is none or it has expired."""
-        where = _there() if owner is None else and_(_there(), files.c.owner == owner)
+        where = and_(files.c.id == id, _there(), of_owner(files.c.owner, owner))
         with database.reading(database.ready(self._settings)) as connection:
-            row = _one(connection, and_(files.c.id == id, where))
+            row = _one(connection, where)
         if row is None:
             raise _unknown(id, param)
         return FileRow.of(row)
@@ -72,15 +72,13 @@ class Files:
         """At most `limit` files, the newest first (`desc`), from behind the file `after`, which may
         have been deleted since; and whether more follow."""
         number = files.c.number
-        query = select(files).where(_there()).limit(limit + 1)
+        query = select(files).where(_there(), of_owner(files.c.owner, owner)).limit(limit + 1)
         query = query.order_by(number.desc() if order == "desc" else number)
         if purpose is not None:
             query = query.where(files.c.purpose == purpose)
-        if owner is not None:
-            query = query.where(files.c.owner == owner)
         with database.reading(database.ready(self._settings)) as connection:
             if after is not None:
-                last = _one(connection, files.c.id == after)
+                last = _one(connection, and_(files.c.id == after, of_owner(files.c.owner, owner)))
                 if last is None:
                     raise _unknown(after, "after")
                 at = last["number"]

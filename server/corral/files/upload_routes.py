@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from corral.asking import Asking
 from corral.files.multipart import read_form, whole_body
 from corral.files.routes import receiving
 from corral.files.schemas import CompleteRequest, UploadRequest, part_object, upload_object
@@ -55,7 +56,7 @@ class UploadRoutes:
             add(one + "/cancel", self.cancel, methods=["POST"], include_in_schema=shown)
         return made
 
-    async def create(self, request: UploadRequest) -> Response:
+    async def create(self, request: UploadRequest, asking: Asking) -> Response:
         """Begin an upload."""
         upload = await asyncio.to_thread(
             self._uploads.create,
@@ -64,25 +65,28 @@ class UploadRoutes:
             purpose=request.purpose,
             bytes=request.bytes,
             seconds=request.expires_after.seconds if request.expires_after else None,
+            owner=asking.owner,
         )
         return JSONResponse(upload_object(upload))
 
-    async def add_part(self, upload_id: str, request: Request) -> Response:
+    async def add_part(self, upload_id: str, request: Request, asking: Asking) -> Response:
         """Add a part, up to 64 MiB."""
         async with whole_body(request):
-            await asyncio.to_thread(self._uploads.check_open, upload_id)
+            await asyncio.to_thread(self._uploads.check_open, upload_id, asking.only)
             async with receiving(self._files, request) as incoming:
                 await read_form(request, "data", incoming, PART_MAX_BYTES)
-                row = await asyncio.to_thread(self._uploads.add_part, upload_id, incoming)
+                add = self._uploads.add_part
+                row = await asyncio.to_thread(add, upload_id, incoming, asking.only)
         return JSONResponse(part_object(row))
 
-    async def complete(self, upload_id: str, request: CompleteRequest) -> Response:
+    async def complete(self, upload_id: str, request: CompleteRequest, asking: Asking) -> Response:
         """Join the parts in this order; the upload with its file."""
         upload = await asyncio.to_thread(
-            self._uploads.complete, upload_id, request.part_ids, request.md5
+            self._uploads.complete, upload_id, request.part_ids, request.md5, asking.only
         )
         return JSONResponse(upload_object(upload))
 
-    async def cancel(self, upload_id: str) -> Response:
+    async def cancel(self, upload_id: str, asking: Asking) -> Response:
         """End the upload; its parts are removed."""
-        return JSONResponse(upload_object(await asyncio.to_thread(self._uploads.cancel, upload_id)))
+        gone = await asyncio.to_thread(self._uploads.cancel, upload_id, asking.only)
+        return JSONResponse(upload_object(gone))

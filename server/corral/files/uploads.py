@@ -19,6 +19,7 @@ from corral.files.disk import Incoming
 from corral.files.store import Files, check_filename, new_id
 from corral.files.tables import FileRow, upload_parts, uploads
 from corral.jobs.clock import now
+from corral.jobs.queue import of_owner
 from corral.registry.disk import CHUNK
 from corral.settings import Settings
 
@@ -72,17 +73,17 @@ class Uploads:
             made = insert(uploads).values(values).returning(uploads)
             return Upload(connection.execute(made).mappings().one(), "pending")
 
-    def get(self, upload_id: str) -> Upload:
-        """The upload; NotFound."""
+    def get(self, upload_id: str, owner: str | None = None) -> Upload:
+        """The upload; NotFound, also when it is not this owner's."""
         with database.reading(database.ready(self._settings)) as connection:
-            row, status = _get(connection, upload_id)
+            row, status = _get(connection, upload_id, owner)
         return Upload(row, status, self._file(row))
 
-    def check_open(self, upload_id: str) -> None:
+    def check_open(self, upload_id: str, owner: str | None = None) -> None:
         """Conflict unless parts may be added."""
-        _check_pending(upload_id, self.get(upload_id).status)
+        _check_pending(upload_id, self.get(upload_id, owner).status)
 
-    def add_part(self, upload_id: str, incoming: Incoming) -> RowMapping:
+    def add_part(self, upload_id: str, incoming: Incoming, owner: str | None = None) -> RowMapping:
         """Keep what was received as a part; its row."""
         incoming.flush()
         values = {
@@ -93,17 +94,19 @@ class Uploads:
         }
         engine = database.ready(self._settings)
         with self._files.disk.naming(), database.writing(engine) as connection:
-            _check_pending(upload_id, _get(connection, upload_id)[1])
+            _check_pending(upload_id, _get(connection, upload_id, owner)[1])
             _check_total(connection, upload_id, incoming.bytes)
             made = insert(upload_parts).values(values).returning(upload_parts)
             row = connection.execute(made).mappings().one()
             incoming.name(row["id"])
         return row
 
-    def complete(self, upload_id: str, part_ids: Sequence[str], md5: str | None) -> Upload:
+    def complete(
+        self, upload_id: str, part_ids: Sequence[str], md5: str | None, owner: str | None = None
+    ) -> Upload:
         """Join the parts to a file. A completed upload is given as it is: a client that lost the
         answer may ask again."""
-        there = self.get(upload_id)
+        there = self.get(upload_id, owner)
         if there.status == "completed":
             return there
         _check_pending(upload_id, there.status)
@@ -129,12 +132,12 @@ class Uploads:
             self._files.disk.remove(part_id)
         return self.get(upload_id)
 
-    def cancel(self, upload_id: str) -> Upload:
+    def cancel(self, upload_id: str, owner: str | None = None) -> Upload:
         """End a pending upload and remove its parts; asking again changes nothing."""
         engine = database.ready(self._settings)
         with self._files.disk.removing():
             with database.writing(engine) as connection:
-                row, status = _get(connection, upload_id)
+                row, status = _get(connection, upload_id, owner)
                 if status == "cancelled":
                     return Upload(row, status)
                 _check_pending(upload_id, status)
@@ -172,10 +175,13 @@ class Uploads:
         return None
 
 
-def _get(connection: Connection, upload_id: str) -> tuple[RowMapping, Status]:
+def _get(
+    connection: Connection, upload_id: str, owner: str | None = None
+) -> tuple[RowMapping, Status]:
     late = and_(uploads.c.status == "pending", uploads.c.expires_at <= now())
     status = case((late, "expired"), else_=uploads.c.status).label("status_now")
     query = select(uploads, status).where(uploads.c.id == upload_id)
+    query = query.where(of_owner(uploads.c.owner, owner))
     row = connection.execute(query).mappings().one_or_none()
     if row is None:
         raise NotFound(f"there is no upload `{upload_id}`", param="upload_id")

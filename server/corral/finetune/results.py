@@ -12,11 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from corral import database
 from corral import settings as settings_module
+from corral.caller import HOUSE
 from corral.errors import Conflict, CorralError
 from corral.files.store import Files
 from corral.finetune.names import checkpoint_id, checkpoint_step, result_file_id
 from corral.finetune.stage_events import Events
+from corral.jobs.queue import owner_of
 from corral.registry import manifest as manifests
 from corral.registry.manifest import Manifest, ManifestFile
 
@@ -43,10 +46,11 @@ def main() -> None:
     args = parser.parse_args()
     events = Events(args.events)
     try:
-        files = Files(settings_module.load())
+        settings = settings_module.load()
+        owner = owner_of(database.ready(settings), args.folder.resolve().name)
         if args.merged:
             add_merged(args.merged, args.folder / "out", args.name)
-        events.result(gather(args.folder, args.name, files))
+        events.result(gather(args.folder, args.name, Files(settings), owner))
     except CorralError as error:
         events.fail(error)
 
@@ -68,8 +72,8 @@ def add_merged(path: Path, out: Path, name: str) -> None:
     manifests.write(made, out)
 
 
-def gather(folder: Path, name: str, files: Files) -> dict[str, Any]:
-    """Store the result files; what the API shows of a job that has succeeded."""
+def gather(folder: Path, name: str, files: Files, owner: str = HOUSE) -> dict[str, Any]:
+    """Store the result files as this owner's; what the API shows of a job that has succeeded."""
     found = [manifests.read(path) for path in sorted((folder / "out").glob(f"*{manifests.SUFFIX}"))]
     model = next(each for each in found if each.name == name)
     facts = model.metrics["training"]
@@ -78,7 +82,7 @@ def gather(folder: Path, name: str, files: Files) -> dict[str, Any]:
         path = folder / "work" / place
         if path.is_file():
             id = result_file_id(folder.name, filename)
-            _store(files, path, filename, id, folder.name)
+            _store(files, path, filename, id, folder.name, owner)
             ids.append(id)
     return {
         "fine_tuned_model": name,
@@ -92,9 +96,15 @@ def gather(folder: Path, name: str, files: Files) -> dict[str, Any]:
     }
 
 
-def _store(files: Files, path: Path, filename: str, id: str, job_id: str) -> None:
+def _store(files: Files, path: Path, filename: str, id: str, job_id: str, owner: str) -> None:
     add = partial(
-        files.add_local, path, filename=filename, purpose=PURPOSE, file_id=id, job_id=job_id
+        files.add_local,
+        path,
+        filename=filename,
+        purpose=PURPOSE,
+        file_id=id,
+        job_id=job_id,
+        owner=owner,
     )
     try:
         add()

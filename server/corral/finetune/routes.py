@@ -10,6 +10,8 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from corral.asking import Asking
+from corral.caller import Caller
 from corral.errors import BadRequest
 from corral.finetune.schemas import CreateJob
 from corral.finetune.service import LIMIT, LIMIT_MAX, FineTuning
@@ -46,53 +48,61 @@ class FineTuningRoutes:
         made.add_api_route("/v1/models/{name:path}", self.delete_model, methods=["DELETE"])
         return made
 
-    async def create(self, request: Request) -> Response:
+    async def create(self, request: Request, asking: Asking) -> Response:
         """Start a fine-tuning job."""
         body = parse(await request.body())
-        return await self._ask(lambda jobs: jobs.create(body))
+        return await self._ask(asking, lambda jobs: jobs.create(body))
 
     async def list_jobs(
-        self, request: Request, limit: Limit = LIMIT, after: str | None = None
+        self,
+        request: Request,
+        asking: Asking,
+        limit: Limit = LIMIT,
+        after: str | None = None,
     ) -> Response:
         """Jobs, the newest first; `metadata[KEY]=VALUE` chooses, `metadata=null` those without any."""
         metadata = metadata_of(request)
-        return await self._ask(lambda jobs: jobs.list(limit, after, metadata))
+        return await self._ask(asking, lambda jobs: jobs.list(limit, after, metadata))
 
-    async def retrieve(self, job_id: str) -> Response:
+    async def retrieve(self, job_id: str, asking: Asking) -> Response:
         """One job."""
-        return await self._ask(lambda jobs: jobs.get(job_id))
+        return await self._ask(asking, lambda jobs: jobs.get(job_id))
 
-    async def cancel(self, job_id: str) -> Response:
+    async def cancel(self, job_id: str, asking: Asking) -> Response:
         """Cancel a job; asking twice is no error."""
-        return await self._ask(lambda jobs: jobs.cancel(job_id))
+        return await self._ask(asking, lambda jobs: jobs.cancel(job_id))
 
-    async def pause(self, job_id: str) -> Response:
+    async def pause(self, job_id: str, asking: Asking) -> Response:
         """Stop a job with a checkpoint; asking twice is no error."""
-        return await self._ask(lambda jobs: jobs.pause(job_id))
+        return await self._ask(asking, lambda jobs: jobs.pause(job_id))
 
-    async def resume(self, job_id: str) -> Response:
+    async def resume(self, job_id: str, asking: Asking) -> Response:
         """Let a paused job go on; asking twice is no error."""
-        return await self._ask(lambda jobs: jobs.resume(job_id))
+        return await self._ask(asking, lambda jobs: jobs.resume(job_id))
 
-    async def events(self, job_id: str, limit: Limit = LIMIT, after: str | None = None) -> Response:
+    async def events(
+        self, job_id: str, asking: Asking, limit: Limit = LIMIT, after: str | None = None
+    ) -> Response:
         """A job's events, the newest first."""
-        return await self._ask(lambda jobs: jobs.events(job_id, limit, after))
+        return await self._ask(asking, lambda jobs: jobs.events(job_id, limit, after))
 
     async def checkpoints(
-        self, job_id: str, limit: Limit = 10, after: str | None = None
+        self, job_id: str, asking: Asking, limit: Limit = 10, after: str | None = None
     ) -> Response:
         """A job's checkpoints, the newest first."""
-        return await self._ask(lambda jobs: jobs.checkpoints(job_id, limit, after))
+        return await self._ask(asking, lambda jobs: jobs.checkpoints(job_id, limit, after))
 
-    async def delete_model(self, name: str) -> Response:
+    async def delete_model(self, name: str, asking: Asking) -> Response:
         """Delete a fine-tuned model."""
-        return await self._ask(lambda jobs: jobs.delete_model(name))
+        return await self._ask(asking, lambda jobs: jobs.delete_model(name))
 
-    async def _ask(self, question: Callable[[FineTuning], dict[str, Any]]) -> Response:
+    async def _ask(
+        self, asking: Caller, question: Callable[[FineTuning], dict[str, Any]]
+    ) -> Response:
         """Ask the service, in a thread: it blocks."""
 
         def ask() -> Response:
-            answer = question(FineTuning.of(self._settings))
+            answer = question(FineTuning.of(self._settings, asking))
             text = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
             return Response(text, media_type="application/json")
 

@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import RowMapping
 
 from corral import database
-from corral.errors import BadRequest, NotFound, PermissionDenied
+from corral.caller import ANYBODY, HOUSE, Caller
+from corral.errors import BadRequest, ModelNotFound, NotFound, PermissionDenied
 from corral.files.store import Files
 from corral.finetune import KIND, names
 from corral.finetune.kind import Spec
@@ -36,27 +37,34 @@ EVALUATION_PURPOSES = ("fine-tune", "evals", "user_data")
 
 
 class FineTuning:
-    """The jobs of one data directory. Cheap to make."""
+    """The jobs of one data directory, as `asking` sees them: what is not theirs is not there. Cheap to
+    make."""
 
-    def __init__(self, settings: Settings, files: Files, queue: Queue, registry: Registry) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        files: Files,
+        queue: Queue,
+        registry: Registry,
+        asking: Caller = ANYBODY,
+    ) -> None:
         self._settings, self._files = settings, files
         self._queue, self._registry = queue, registry
+        self._asking = asking
 
     @classmethod
-    def of(cls, settings: Settings) -> "FineTuning":
+    def of(cls, settings: Settings, asking: Caller = ANYBODY) -> "FineTuning":
         """Those of the settings' data directory."""
         queue = Queue(database.ready(settings))
-        return cls(settings, Files(settings), queue, Registry(settings))
+        return cls(settings, Files(settings), queue, Registry(settings), asking)
 
-    def create(
-        self, request: CreateJob | Mapping[str, Any], owner: str = names.OWNER
-    ) -> dict[str, Any]:
+    def create(self, request: CreateJob | Mapping[str, Any]) -> dict[str, Any]:
         """Put a job at the end of the line. BadRequest, or NotFound for the model, names the field."""
         if not isinstance(request, CreateJob):
             request = CreateJob.parse(request)
-        spec = self._spec(request, owner)
+        spec = self._spec(request)
         body = json.loads(spec.model_dump_json())
-        row = self._queue.submit(KIND, body, owner=owner, attempts=ATTEMPTS)
+        row = self._queue.submit(KIND, body, owner=self._asking.owner, attempts=ATTEMPTS)
         return job_object(row)
 
     def list(
@@ -64,13 +72,12 @@ class FineTuning:
         limit: int = LIMIT,
         after: str | None = None,
         metadata: Mapping[str, str] | None = None,
-        owner: str | None = None,
     ) -> dict[str, Any]:
         """A page of jobs, the newest first: those with all pairs of `metadata`, where it is given
         (empty: those without any)."""
         found = list[RowMapping]()
         for row in self._rows(self._after(after)):
-            if not _matches(row, metadata) or owner not in (None, row["owner"]):
+            if not _matches(row, metadata):
                 continue
             if len(found) == limit:
                 return page([job_object(row) for row in found], True)
@@ -116,30 +123,43 @@ class FineTuning:
     def delete_model(self, name: str) -> dict[str, Any]:
         """Forget a fine-tuned model, or a checkpoint of one; its files go with the next `models gc`."""
         plain = name.removeprefix(PROVIDER_PREFIX)
-        ours = plain.startswith(FINE_TUNED)
-        bundled = plain in entries(self._settings.bundled_models_dir)
-        if not ours and (bundled or self._registry.revisions(plain)):
-            raise PermissionDenied(
-                f"`{plain}` is no fine-tuned model; `corral models rm` removes other models, on the "
-                "machine itself",
-                param="model",
-            )
+        self._check_deletable(plain)
         self._registry.remove(plain)
         return {"id": name, "object": "model", "deleted": True}
 
     # ---- inside ----------------------------------------------------------------------------------
 
-    def _spec(self, request: CreateJob, owner: str) -> Spec:
+    def _check_deletable(self, name: str) -> None:
+        """PermissionDenied for what is no fine-tuned model, or the house's; ModelNotFound for another
+        owner's, naming no other."""
+        whose = self._asking.only
+        there = self._registry.revisions(name)
+        owner = there[0].manifest.owner if there else HOUSE
+        known = bool(there) or name in entries(self._settings.bundled_models_dir)
+        if whose is not None and (not known or owner not in (whose, HOUSE)):
+            raise ModelNotFound(
+                f"there is no model `{name[:200]}`; GET /v1/models lists them", param="model"
+            )
+        if known and not name.startswith(FINE_TUNED):
+            raise PermissionDenied(
+                f"`{name}` is no fine-tuned model; `corral models rm` removes other models, on the "
+                "machine itself",
+                param="model",
+            )
+        if whose not in (None, owner):
+            raise PermissionDenied(
+                f"`{name}` is for everybody; only an administrator may delete it", param="model"
+            )
+
+    def _spec(self, request: CreateJob) -> Spec:
         """The request with every name resolved and every default that is ours filled in."""
         base = self._base(request.model)
         options, ignored = request.options()
         suffix = names.clean_suffix(request.suffix) if request.suffix else ""
         names.check_length(base.name, suffix)
         for field in ("training_file", "validation_file"):
-            self._check_file(getattr(request, field), field, TRAINING_PURPOSES, owner)
-        self._check_file(
-            options.evaluation_file, "corral.evaluation_file", EVALUATION_PURPOSES, owner
-        )
+            self._check_file(getattr(request, field), field, TRAINING_PURPOSES)
+        self._check_file(options.evaluation_file, "corral.evaluation_file", EVALUATION_PURPOSES)
         if request.integrations and find_spec("wandb") is None:
             raise BadRequest(
                 "`integrations`: the package `wandb` is not installed where Corral runs; "
@@ -166,7 +186,7 @@ class FineTuning:
 
     def _base(self, asked: str) -> Model:
         """The model to train. An alias of an adapter (`gpt-4o-mini` is one) means the adapter's base."""
-        catalog = scan(self._settings)
+        catalog = scan(self._settings).seen_by(self._asking)
         model = catalog.find(asked)
         if model.kind == "adapter" and model.base and model.name not in asked:
             model = catalog.find(model.base)
@@ -183,13 +203,11 @@ class FineTuning:
             param="model",
         )
 
-    def _check_file(
-        self, file_id: str | None, field: str, purposes: tuple[str, ...], owner: str
-    ) -> None:
+    def _check_file(self, file_id: str | None, field: str, purposes: tuple[str, ...]) -> None:
         if file_id is None:
             return
         try:
-            purpose = self._files.get(file_id, owner).purpose
+            purpose = self._files.get(file_id, self._asking.only).purpose
         except NotFound:
             raise BadRequest(
                 f"`{field}`: there is no file `{file_id}`; POST /v1/files uploads one, with the "
@@ -217,7 +235,7 @@ class FineTuning:
 
     def _row(self, job_id: str) -> RowMapping:
         try:
-            row = self._queue.get(names.queue_id(job_id))
+            row = self._queue.get(names.queue_id(job_id), self._asking.only)
         except NotFound:
             raise names.unknown_job(job_id) from None
         if row["kind"] != KIND:
@@ -238,7 +256,7 @@ class FineTuning:
     def _rows(self, after: str | None) -> Iterator[RowMapping]:
         more = True
         while more:
-            rows, more = self._queue.list(PAGE, after, kind=KIND)
+            rows, more = self._queue.list(PAGE, after, kind=KIND, owner=self._asking.only)
             yield from rows
             after = rows[-1]["id"] if rows else None
 

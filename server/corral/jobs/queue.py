@@ -29,9 +29,11 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    true,
     update,
 )
 
+from corral.caller import HOUSE
 from corral.database import reading, writing
 from corral.errors import Conflict, CorralError, NotFound
 from corral.jobs.clock import now
@@ -82,7 +84,7 @@ class Queue:
     # ---- everyone ------------------------------------------------------------------------------
 
     def submit(
-        self, kind: str, spec: dict[str, Any], *, owner: str = "local", attempts: int = MAX_ATTEMPTS
+        self, kind: str, spec: dict[str, Any], *, owner: str = HOUSE, attempts: int = MAX_ATTEMPTS
     ) -> RowMapping:
         """Put a job at the end of the line; its row. The spec must have been checked."""
         values: dict[str, Any] = {
@@ -104,10 +106,10 @@ class Queue:
             self._note(connection, row["id"], "status", "queued")
         return row
 
-    def get(self, job_id: str) -> RowMapping:
-        """The job's row; NotFound."""
+    def get(self, job_id: str, owner: str | None = None) -> RowMapping:
+        """The job's row; NotFound, also when it is not this owner's."""
         with reading(self._engine) as connection:
-            return self._get(connection, job_id)
+            return self._get(connection, job_id, owner=owner)
 
     def list(
         self,
@@ -115,17 +117,19 @@ class Queue:
         after: str | None = None,
         status: Status | None = None,
         kind: str | None = None,
+        owner: str | None = None,
     ) -> tuple[builtins.list[RowMapping], bool]:
         """At most `limit` jobs, the newest first, from behind the job `after`; and whether more
         follow."""
-        query = select(jobs).order_by(jobs.c.number.desc()).limit(limit + 1)
+        query = select(jobs).where(of_owner(jobs.c.owner, owner))
+        query = query.order_by(jobs.c.number.desc()).limit(limit + 1)
         if status is not None:
             query = query.where(jobs.c.status == status)
         if kind is not None:
             query = query.where(jobs.c.kind == kind)
         with reading(self._engine) as connection:
             if after is not None:
-                behind = self._get(connection, after, param="after")["number"]
+                behind = self._get(connection, after, "after", owner)["number"]
                 query = query.where(jobs.c.number < behind)
             rows = [*connection.execute(query).mappings()]
         return rows[:limit], len(rows) > limit
@@ -394,14 +398,33 @@ class Queue:
             )
         return row
 
-    def _get(self, connection: Connection, job_id: str, param: str = "job_id") -> RowMapping:
-        row = connection.execute(select(jobs).where(jobs.c.id == job_id)).mappings().one_or_none()
+    def _get(
+        self,
+        connection: Connection,
+        job_id: str,
+        param: str = "job_id",
+        owner: str | None = None,
+    ) -> RowMapping:
+        found = select(jobs).where(jobs.c.id == job_id, of_owner(jobs.c.owner, owner))
+        row = connection.execute(found).mappings().one_or_none()
         if row is None:
             raise NotFound(
                 f"there is no job `{job_id}`; GET /corral/v1/jobs or `corral jobs ls` lists them",
                 param=param,
             )
         return row
+
+
+def of_owner(column: ColumnElement[str], owner: str | None) -> ColumnElement[bool]:
+    """Only what is this owner's; None: everybody's."""
+    return true() if owner is None else column == owner
+
+
+def owner_of(engine: Engine, job_id: str) -> str:
+    """Whose job it is; the house's where it never was in the queue, as of the command line."""
+    with reading(engine) as connection:
+        found = connection.scalar(select(jobs.c.owner).where(jobs.c.id == job_id))
+    return HOUSE if found is None else str(found)
 
 
 def is_paused(row: RowMapping) -> bool:

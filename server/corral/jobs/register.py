@@ -14,8 +14,11 @@ import time
 from pathlib import Path
 from typing import TextIO
 
+from corral import database
 from corral import settings as settings_module
+from corral.caller import HOUSE
 from corral.errors import CorralError
+from corral.jobs.queue import owner_of
 from corral.registry import manifest as manifests
 from corral.registry.disk import hash_of
 from corral.registry.manifest import Manifest
@@ -49,22 +52,27 @@ def main() -> None:
     parser.add_argument("--events", type=Path)
     args = parser.parse_args()
     events = args.events.open("a", encoding="utf-8") if args.events else None
+    settings = settings_module.load()
     try:
-        names = register(args.folder, Registry(settings_module.load()), events)
+        # FOLDER is `out` in the job's own.
+        owner = owner_of(database.ready(settings), args.folder.resolve().parent.name)
+        names = register(args.folder, Registry(settings), events, owner)
     except CorralError as error:
         print(f"error: {error.message}", file=sys.stderr)
         sys.exit(error.exit_code)
     _write(events or sys.stdout, type="result", data={"registered": names})
 
 
-def register(folder: Path, registry: Registry, events: TextIO | None = None) -> list[str]:
-    """Add every manifest of `folder`, bases before adapters; their names."""
+def register(
+    folder: Path, registry: Registry, events: TextIO | None = None, owner: str = HOUSE
+) -> list[str]:
+    """Add every manifest of `folder` as this owner's, bases before adapters; their names."""
     found = [manifests.read(path) for path in sorted(folder.glob(f"*{manifests.SUFFIX}"))]
     found.sort(key=lambda manifest: manifest.kind == "adapter")
     progress = _Progress(events, sum(_size(folder / f.name) for m in found for f in m.files))
     for manifest in found:
         progress.name = manifest.name
-        whole = _with_hashes(manifest, folder)
+        whole = _with_hashes(manifest, folder).model_copy(update={"owner": owner})
         registry.add(whole, folder, move=True, on_bytes=progress.add)
     return [manifest.name for manifest in found]
 

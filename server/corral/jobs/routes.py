@@ -10,6 +10,7 @@ from sqlalchemy import RowMapping
 from starlette.responses import Response, StreamingResponse
 
 from corral import database
+from corral.asking import Asking
 from corral.errors import BadRequest, CorralError, NotReady
 from corral.jobs.kinds import Kinds
 from corral.jobs.queue import ENDED, Queue, Status
@@ -43,37 +44,43 @@ class JobRoutes:
         made.add_api_route("/{job_id}/events", self.events, methods=["GET"])
         return made
 
-    async def submit(self, request: JobRequest) -> Response:
+    async def submit(self, request: JobRequest, asking: Asking) -> Response:
         """Put a job at the end of the line."""
         spec = self._kinds.find(request.kind).parse(request.spec)
         text = spec.model_dump_json()
         if len(text) > SPEC_MAX_BYTES:
             raise BadRequest(f"`spec` is over {SPEC_MAX_BYTES} bytes; name a file", param="spec")
-        row = await self._ask(lambda queue: queue.submit(request.kind, json.loads(text)))
+        row = await self._ask(
+            lambda queue: queue.submit(request.kind, json.loads(text), owner=asking.owner)
+        )
         return _answer(job_object(row))
 
     async def list_jobs(
         self,
+        asking: Asking,
         limit: Limit = 20,
         after: str | None = None,
         status: Status | None = None,
         kind: str | None = None,
     ) -> Response:
         """Jobs, the newest first."""
-        rows, more = await self._ask(lambda queue: queue.list(limit, after, status, kind))
+        whose = asking.only
+        rows, more = await self._ask(lambda queue: queue.list(limit, after, status, kind, whose))
         return _answer(page([job_object(row) for row in rows], more))
 
-    async def retrieve(self, job_id: str) -> Response:
+    async def retrieve(self, job_id: str, asking: Asking) -> Response:
         """One job."""
-        return _answer(job_object(await self._ask(lambda queue: queue.get(job_id))))
+        return _answer(job_object(await self._ask(lambda queue: queue.get(job_id, asking.only))))
 
-    async def cancel(self, job_id: str) -> Response:
+    async def cancel(self, job_id: str, asking: Asking) -> Response:
         """Cancel a job. One that runs has ended a few seconds later; asking twice is no error."""
+        await self._ask(lambda queue: queue.get(job_id, asking.only))
         return _answer(job_object(await self._ask(lambda queue: queue.cancel(job_id))))
 
     async def events(
         self,
         job_id: str,
+        asking: Asking,
         limit: Limit = 20,
         after: str | None = None,
         stream: bool = False,
@@ -83,8 +90,8 @@ class JobRoutes:
         oldest (or from behind `after`, or Last-Event-ID) on, with the job as it changes, until it
         has ended."""
         number = _number(after or (last_event_id if stream else None))
+        await self._ask(lambda queue: queue.get(job_id, asking.only))
         if stream:
-            await self._ask(lambda queue: queue.get(job_id))
             return StreamingResponse(
                 self._stream(job_id, number or 0),
                 media_type="text/event-stream",
