@@ -120,6 +120,33 @@ async def test_an_adapter_appears_and_goes_and_streams_finish_where_they_began(
         assert served.llama_log.count("loaded other") == 0, "another base was touched"
 
 
+async def test_the_first_request_for_a_new_adapter_waits_and_is_answered(tmp_path: Path) -> None:
+    with running(tmp_path, "--slow-load", "0.5") as served:
+        drop(served, "first")
+        status, answer = await get(served, "/v1/models/first")
+        assert (status, answer["id"]) == (200, "first")
+        drop(served, "second")
+        began = time.monotonic()
+        status, answer = await ask(served.url, chat("openai/second"))
+        print(f"the first request took {time.monotonic() - began:.2f} s")
+        assert (status, answer["file"]) == (200, "second")
+
+
+async def test_an_unknown_name_is_told_at_once_also_while_another_model_is_loaded(
+    tmp_path: Path,
+) -> None:
+    with running(tmp_path, "--slow-load", "3") as served:
+        drop(served, "fresh")
+        waiting = asyncio.create_task(ask(served.url, chat("fresh")))
+        wait_for(lambda: "loaded tiny@2" in served.llama_log, "it is being loaded")
+        began = time.monotonic()
+        answers = await asyncio.gather(*(ask(served.url, chat("typo")) for _ in range(20)))
+        assert time.monotonic() - began < 2
+        assert {status for status, _ in answers} == {404}
+        assert not waiting.done()
+        assert (await waiting)[0] == 200
+
+
 async def test_a_new_base_is_listed_and_loaded_by_its_first_request(tmp_path: Path) -> None:
     with running(tmp_path) as served:
         write_model(served.data_dir / "models/third.gguf")

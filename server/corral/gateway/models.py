@@ -26,8 +26,8 @@ async def list_models(gateway: InGateway, asking: Asking) -> Response:
 @router.get("/models/{name:path}", include_in_schema=False)
 async def retrieve_model(name: str, gateway: InGateway, asking: Asking) -> Response:
     """One model by name, alias, or either with `openai/` before it."""
-    catalog = gateway.seen_by(asking)
-    return JSONAnswer(_entry(name, catalog.find(name), catalog))
+    catalog, model = await gateway.runtime.find(name, seen=gateway.views.eyes(asking))
+    return JSONAnswer(_entry(name, model, catalog))
 
 
 def _entry(name: str, model: Model, catalog: Catalog) -> dict[str, Any]:

@@ -164,7 +164,7 @@ def _handler(passed: Passed) -> Callable[[Request, InGateway], Awaitable[Respons
         asked = bodies.asked_model(body, default)
         with_tools = bool(body.get("tools"))
         who = caller(request.scope)
-        serving, model = await gateway.runtime.board.take(
+        serving, model = await gateway.runtime.take(
             asked, with_tools=with_tools, seen=gateway.views.eyes(who)
         )
         # No await from here on: the relay holds the section that `serving` names.

@@ -11,7 +11,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 
-from corral.errors import CorralError, UpstreamError
+from corral.errors import CorralError, ModelNotFound, NotReady, UpstreamError
 from corral.registry import failures
 from corral.registry.catalog import Catalog, Model, Problem
 from corral.registry.failures import Failure
@@ -19,6 +19,7 @@ from corral.runtime.board import Board, Serving
 from corral.runtime.client import NoRoom, RouterClient
 from corral.runtime.command import Endpoint
 from corral.runtime.instances import Instances
+from corral.runtime.lookout import Lookout
 from corral.runtime.presets import Layout, Section
 from corral.runtime.supervisor import Supervisor
 from corral.settings import Settings
@@ -30,6 +31,8 @@ ASK_SECONDS = 0.1
 # A first failure may be of the moment: memory, or a kill. A broken file fails twice, quickly.
 ATTEMPTS = 2
 LOADED = ("loaded", "sleeping")
+# What makes of a catalogue the part that one caller may know of.
+Eyes = Callable[[Catalog], Catalog]
 
 
 class Publisher:
@@ -42,40 +45,69 @@ class Publisher:
         supervisor: Supervisor,
         client: RouterClient,
         instances: Instances,
-        poll: Callable[[], Catalog | None],
+        lookout: Lookout,
     ) -> None:
         self._settings = settings
         self._board = board
         self._supervisor = supervisor
         self._client = client
         self._instances = instances
-        self._poll = poll
-        # What there is, problems of loading aside; what is served may hold less.
-        self._catalog = board.serving.catalog
+        self._lookout = lookout
+        # What there was at the last turn, problems of loading aside; what is served may hold less.
+        self._catalog = lookout.latest
         self._pending = False
         self._suspected: set[str] = set()
         self._tried: set[str] = set()
         self._failures: dict[str, Failure] = {}
         self._stale = False
+        # Set at the end of the turn that runs now, or of the next one.
+        self._turned = asyncio.Event()
 
     async def run(self) -> None:
         """Until cancelled."""
         failures.record(self._settings, [])
         try:
             while True:
+                self._lookout.changed.clear()
                 await self._turn()
-                await asyncio.sleep(POLL_SECONDS)
+                turned, self._turned = self._turned, asyncio.Event()
+                turned.set()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_SECONDS):
+                        await self._lookout.changed.wait()
         finally:
             self._board.resume()
             failures.record(self._settings, [])
 
-    async def _turn(self) -> None:
-        """One look. What goes wrong is logged, and a change not yet in service is kept for the next
-        one: a publisher that ended by itself would leave Corral blind to every later change."""
+    async def catch_up(self, name: str, seen: Eyes | None = None) -> None:
+        """Return once the model `name` is served, or known not to be there, or not to be `seen`: one that has
+        just been made is waited for, `load_timeout` at most, then NotReady."""
         try:
-            found = await asyncio.to_thread(self._poll)
-            if found is not None and found != self._catalog:
-                self._catalog, self._pending, self._suspected = found, True, set()
+            async with asyncio.timeout(self._settings.load_timeout):
+                await self._lookout.look()
+                while self._is_coming(name, seen):
+                    await self._turned.wait()
+        except TimeoutError:
+            message = f"the model `{name}` is not loaded yet; try again in a few seconds"
+            raise NotReady(message, headers={"Retry-After": "5"}) from None
+
+    def _is_coming(self, name: str, seen: Eyes | None) -> bool:
+        latest = self._lookout.latest
+        if latest is self._catalog and not self._pending:
+            return False
+        try:
+            (latest if seen is None else seen(latest)).find(name)
+        except ModelNotFound:
+            return False
+        return True
+
+    async def _turn(self) -> None:
+        """Bring what there is into service. What goes wrong is logged, and a change not yet in service is kept for
+        the next turn: a publisher that ended by itself would leave Corral blind to every later change."""
+        try:
+            if self._lookout.latest is not self._catalog:
+                self._catalog, self._pending = self._lookout.latest, True
+                self._suspected = set()
             await self._suspect()
             if self._pending:
                 await self._publish(self._catalog)

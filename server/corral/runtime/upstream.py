@@ -11,14 +11,17 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from corral.errors import NotReady, UpstreamError
-from corral.registry.catalog import Catalog
+from corral.errors import ModelNotFound, NotReady, UpstreamError
+from corral.registry.catalog import Catalog, Model
 from corral.registry.watch import Watch
 from corral.runtime.board import Board, Serving
 from corral.runtime.client import RouterClient
+from corral.runtime.command import Endpoint
 from corral.runtime.instances import Instances
+from corral.runtime.loading import Loading
+from corral.runtime.lookout import Lookout
 from corral.runtime.presets import lay_out
-from corral.runtime.publisher import Publisher
+from corral.runtime.publisher import Eyes, Publisher
 from corral.runtime.supervisor import Supervisor
 from corral.settings import Settings
 
@@ -29,6 +32,8 @@ NOT_CONNECTED = b"proxy error: Could not establish connection"
 RECONNECT_PAUSE = 0.1
 RECONNECTS = 20
 SETTLE_SECONDS = 2.0
+# How long one wait for a router's start is, for what goes on waiting anyway.
+ROUTER_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -58,14 +63,16 @@ class Runtime:
         self._client = RouterClient(settings.upstream_timeout)
         presets = self.board.ini_at_start
         self.supervisor = Supervisor(settings, presets, self._client, on_restart)
-        self._instances = Instances(settings, self.board, self._client)
+        self._loading = Loading()
+        self._instances = Instances(settings, self.board, self._client, self._loading)
+        self._lookout = Lookout(catalog, Watch(settings, version).poll)
         self._publisher = Publisher(
             settings,
             self.board,
             self.supervisor,
             self._client,
             self._instances,
-            Watch(settings, version).poll,
+            self._lookout,
         )
 
     @property
@@ -78,14 +85,38 @@ class Runtime:
         """llama-server runs inside the block and is gone, with its instances, after it."""
         async with self._client:
             await self.supervisor.start()
-            publishing = asyncio.create_task(self._publisher.run(), name="publisher")
+            own = (
+                ("lookout", self._lookout.run()),
+                ("publisher", self._publisher.run()),
+                ("loading", self._loading.follow(self._router, self._client.events)),
+            )
+            tasks = [asyncio.create_task(work, name=name) for name, work in own]
             try:
                 yield self
             finally:
-                publishing.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await publishing
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
                 await self.supervisor.stop()
+
+    async def find(self, name: str, *, seen: Eyes | None = None) -> tuple[Catalog, Model]:
+        """What is served, or what is `seen` of it, and the model that `name` means there. One that has just
+        been made, a job's result for instance, is waited for. Raises ModelNotFound."""
+        try:
+            return _found(self.serving.catalog, name, seen)
+        except ModelNotFound:
+            await self._publisher.catch_up(name, seen)
+        return _found(self.serving.catalog, name, seen)
+
+    async def take(
+        self, name: str, *, with_tools: bool = False, seen: Eyes | None = None
+    ) -> tuple[Serving, Model]:
+        """The board's `take`; waits as `find` does."""
+        try:
+            return await self.board.take(name, with_tools=with_tools, seen=seen)
+        except ModelNotFound:
+            await self._publisher.catch_up(name, seen)
+        return await self.board.take(name, with_tools=with_tools, seen=seen)
 
     async def post(
         self, section: str, path: str, body: bytes, *, stream: bool = False
@@ -128,6 +159,9 @@ class Runtime:
             router = await self.supervisor.ensure_ready(0)
             await self._instances.settle(router, section, SETTLE_SECONDS)
 
+    async def _router(self) -> Endpoint:
+        return await self.supervisor.ensure_ready(ROUTER_SECONDS)
+
     async def readiness(self) -> Readiness:
         """Whether requests can be served now, and what each section does."""
         status = self.supervisor.status
@@ -145,8 +179,14 @@ class Runtime:
                     False, f"model `{section}` failed to load; see {log}", states, True
                 )
             if state == "loading":
-                return Readiness(False, f"model `{section}` is loading", states)
+                told = f"model `{section}` {self._loading.told(section)}"
+                return Readiness(False, told, states)
         return Readiness(True, "", states)
+
+
+def _found(catalog: Catalog, name: str, seen: Eyes | None) -> tuple[Catalog, Model]:
+    catalog = catalog if seen is None else seen(catalog)
+    return catalog, catalog.find(name)
 
 
 async def _instance_gone(response: aiohttp.ClientResponse) -> bool:
