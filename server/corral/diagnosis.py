@@ -15,6 +15,8 @@ MIB = 1024**2
 LOW_MEMORY = 1024 * MIB
 # A build, its source and the unpacked sdist together; see NEED_MB in scripts/build_llama.sh.
 LOW_DISK = 700 * MIB
+# A job's checkpoints, a model of 7 B at Q4, and the database's room to grow.
+LOW_DATA_DISK = 5 * 1024 * MIB
 
 Level = Literal["ok", "warning", "problem"]
 
@@ -127,10 +129,15 @@ def _memory(facts: Facts) -> Finding:
 
 
 def _disk(facts: Facts) -> Finding:
-    detail = f"{_gib(facts.disk_free)} free at {facts.disk_path}"
-    if facts.disk_free < LOW_DISK:
+    return disk_space(facts.disk_path, facts.disk_free, LOW_DISK, "a build needs")
+
+
+def disk_space(path: Path, free: int, needed: int, purpose: str) -> Finding:
+    """Whether there is room at `path` for what needs so many bytes."""
+    detail = f"{_gib(free)} free at {path}"
+    if free < needed:
         mend = "free some space, or move the data: CORRAL_DATA=/larger/disk"
-        return Finding("disk", "warning", f"{detail}; a build needs {LOW_DISK // MIB} MiB", mend)
+        return Finding("disk", "warning", f"{detail}; {purpose} {needed // MIB} MiB", mend)
     return Finding("disk", "ok", detail)
 
 

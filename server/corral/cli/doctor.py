@@ -17,7 +17,16 @@ from rich.markup import escape
 
 from corral import machine
 from corral import settings as settings_module
-from corral.diagnosis import Facts, Finding, diagnose, possible_backends
+from corral.cli.doctor_live import Asker
+from corral.diagnosis import (
+    LOW_DATA_DISK,
+    Facts,
+    Finding,
+    diagnose,
+    disk_space,
+    possible_backends,
+)
+from corral.diagnosis_live import diagnose_live
 from corral.settings import Settings
 
 SECONDS_PER_PROBE = 10
@@ -36,20 +45,42 @@ BINDINGS = "import llama_cpp; llama_cpp.llama_backend_init(); print(llama_cpp.__
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="Ask a running Corral instead.")] = False,
+    url: Annotated[str, typer.Option("--url", help="Its address, for --live.")] = "",
 ) -> None:
-    """Report toolchain, backends, GPU, memory, what is built, models and ports.
+    """Report toolchain, backends, GPU, memory, what is built, models and ports. With --live: whether a
+    running Corral answers, how fast, with which models, workers and keys.
 
     Exit code 1 when something needed is missing or broken; every such line names the command that
     mends it.
     """
-    facts = look(settings_module.load())
-    findings = diagnose(facts)
+    settings = settings_module.load()
+    if live or url:
+        report, findings = _live(settings, url)
+    else:
+        facts = look(settings)
+        findings = diagnose(facts)
+        report = _report(facts, findings)
     if as_json:
-        print(json.dumps(_report(facts, findings), indent=2))
+        print(json.dumps(report, indent=2))
     else:
         _print(findings)
     if any(finding.level == "problem" for finding in findings):
         raise typer.Exit(1)
+
+
+def _live(settings: Settings, url: str) -> tuple[dict[str, Any], list[Finding]]:
+    seen = Asker(url or f"http://{settings.published or _address(settings)}", settings).look()
+    findings = diagnose_live(seen)
+    if seen.local:
+        findings.append(disk_finding(settings.data_dir))
+    figures = {name: asdict(w) for name in ("plain", "stream") if (w := getattr(seen, name))}
+    return {"url": seen.url, "model": seen.model, **_summary(findings), **figures}, findings
+
+
+def _address(settings: Settings) -> str:
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    return f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}"
 
 
 def look(settings: Settings) -> Facts:
@@ -58,7 +89,7 @@ def look(settings: Settings) -> Facts:
     bindings, bindings_error = _bindings(settings)
     memory = machine.memory()
     models, broken = _models(settings)
-    disk = next(p for p in (settings.data_dir, *settings.data_dir.parents) if p.is_dir())
+    disk = _folder_of(settings.data_dir)
     return Facts(
         system=platform.system(),
         tools={name: _probe(argv)[0] for name, argv in TOOLS.items()} | {"nvcc": _nvcc()},
@@ -79,6 +110,16 @@ def look(settings: Settings) -> Facts:
         models=models,
         broken_models=broken,
     )
+
+
+def disk_finding(data_dir: Path) -> Finding:
+    """What is free where the data is."""
+    disk = _folder_of(data_dir)
+    return disk_space(disk, shutil.disk_usage(disk).free, LOW_DATA_DISK, "jobs and models need")
+
+
+def _folder_of(path: Path) -> Path:
+    return next(p for p in (path, *path.parents) if p.is_dir())
 
 
 def _probe(argv: Sequence[str], **variables: str) -> tuple[str | None, str]:
@@ -150,15 +191,18 @@ def _is_taken(host: str, port: int) -> bool:
 
 
 def _report(facts: Facts, findings: Sequence[Finding]) -> dict[str, Any]:
-    levels = [finding.level for finding in findings]
-    worst = next(level for level in ("problem", "warning", "ok") if level in levels)
-    return {
-        "status": worst,
+    seen = {
         "backends": possible_backends(facts),
         "gpus": list(facts.gpus),
         "build": facts.build,
-        "findings": [asdict(finding) for finding in findings],
     }
+    return seen | _summary(findings)
+
+
+def _summary(findings: Sequence[Finding]) -> dict[str, Any]:
+    levels = [finding.level for finding in findings]
+    worst = next(level for level in ("problem", "warning", "ok") if level in levels)
+    return {"status": worst, "findings": [asdict(finding) for finding in findings]}
 
 
 def _print(findings: Sequence[Finding]) -> None:
