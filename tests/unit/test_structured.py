@@ -118,6 +118,9 @@ def test_a_demanded_call_must_come_and_fit(body: dict[str, Any]) -> None:
         fault = param(wanted, Answer(calls=(("f", GOOD), ("f", arguments))))
         assert fault is not None
         assert fault.startswith("tools[")
+    assert param(wanted, Answer(cut=True)) is None
+    assert param(wanted, Answer(calls=(("f", BAD),), cut=True)) is None
+    assert param(wanted, Answer(calls=(("f", BAD), ("f", GOOD)), cut=True)) is not None
 
 
 def test_a_strict_tool_binds_only_who_calls_it() -> None:

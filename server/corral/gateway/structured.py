@@ -50,15 +50,13 @@ class Form:
 
     def check(self, answer: Answer) -> UnfitAnswer | None:
         """Why `answer` will not do; None when it will. One that was cut off at its length limit
-        says so itself, as OpenAI's do, and passes."""
-        if answer.cut:
-            return None
-        if self.must_call and not answer.calls:
+        says so itself, as OpenAI's do: what was being written then passes."""
+        if self.must_call and not answer.calls and not answer.cut:
             return unfit("the model called no tool, though `tool_choice` demands it", "tool_choice")
-        for name, arguments in answer.calls:
+        for name, arguments in answer.calls[:-1] if answer.cut else answer.calls:
             if fault := self._check_call(name, arguments):
                 return fault
-        if self.text is None or answer.calls:
+        if self.text is None or answer.calls or answer.cut:
             return None
         return _fault(self.text, answer.text, "the answer", self.text_param)
 
