@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, nullcontext
 from importlib.metadata import version as installed_version
 
 from fastapi import FastAPI
@@ -22,6 +22,7 @@ from corral.gateway.gauges import Gauges
 from corral.gateway.limits import LimitMiddleware
 from corral.gateway.origins import CORSHeaders, OriginCheck
 from corral.gateway.rules import Rules
+from corral.gateway.traces import over_otlp
 from corral.jobs.kinds import Kinds
 from corral.jobs.routes import JobRoutes
 from corral.jobs.tally import unfinished
@@ -33,7 +34,7 @@ from corral.registry.catalog import Catalog
 from corral.registry.scan import scan
 from corral.registry.store import Registry
 from corral.runtime.upstream import Runtime
-from corral.settings import Settings
+from corral.settings import Settings, traces_wanted
 from corral.shelf import KINDS as SHELF
 
 KINDS = SHELF.beside(FINETUNE)
@@ -50,14 +51,16 @@ def create_app(settings: Settings, catalog: Catalog | None = None, kinds: Kinds 
     gauges = Gauges(runtime, admission, lambda: unfinished(settings))
     gateway = Gateway(settings, runtime, metrics, gauges, admission, asyncio.Event())
 
+    traces = over_otlp() if traces_wanted() else None
     files = Files(settings)
 
     keyring = Keyring(settings, Ledger(settings))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with keyring.running(), runtime.running(), sweeping(files):
-            yield
+        with closing(traces) if traces else nullcontext():
+            async with keyring.running(), runtime.running(), sweeping(files):
+                yield
 
     app = FastAPI(title="Corral", version=installed_version("corral"), lifespan=lifespan)
     app.state.gateway = gateway
@@ -78,6 +81,6 @@ def create_app(settings: Settings, catalog: Catalog | None = None, kinds: Kinds 
     app.add_middleware(LimitMiddleware, settings=settings, file_limit=body_limit(settings))
     app.add_middleware(AuthMiddleware, settings=settings, keys=keyring, rules=rules)
     app.add_middleware(OriginCheck, origins=settings.cors_origins)
-    app.add_middleware(ContextMiddleware, metrics=metrics)
+    app.add_middleware(ContextMiddleware, metrics=metrics, traced=traces.record if traces else None)
     app.add_middleware(CORSHeaders, origins=settings.cors_origins)
     return app

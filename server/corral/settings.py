@@ -248,6 +248,7 @@ def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
         "LLAMA_SERVER_",
         PREFIX,
         "OPENAI_",
+        "OTEL_",
         "HF_TOKEN",
         "AIP_",
     )
@@ -302,6 +303,12 @@ def secret(variable: str) -> str:
     if variable not in SECRETS:
         raise ValueError(f"{variable} is not in SECRETS")
     return os.environ.get(variable, "")
+
+
+def traces_wanted() -> bool:
+    """Whether the environment names a receiver of OpenTelemetry traces, by the SDK's own variables."""
+    named = _first_set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    return bool(named) and _first_set("OTEL_SDK_DISABLED").lower() != "true"
 
 
 def app_folders() -> dict[str, str]:

@@ -8,6 +8,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Callable
 from typing import Any, Self
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -70,12 +71,17 @@ class RequestContext:
         self.error = error.code
 
 
+# What a trace makes of a request that has ended: its context, its route's pattern, its seconds.
+Traced = Callable[[Scope, RequestContext, str, float], None]
+
+
 class ContextMiddleware:
     """Pure ASGI: sees each message once and buffers nothing."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, traced: Traced | None = None) -> None:
         self._app = app
         self._metrics = metrics
+        self._traced = traced
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request with a fresh context."""
@@ -107,6 +113,8 @@ class ContextMiddleware:
         ttft = context.first_byte - context.began if answered and context.first_byte else None
         self._metrics.observe(route, context.model, context.status, context.error, elapsed, ttft)
         self._count_tokens(context)
+        if self._traced is not None:
+            self._traced(scope, context, route, elapsed)
         access.info("request", extra=_line(scope, context, route, elapsed, ttft))
 
     def _count_tokens(self, context: RequestContext) -> None:
