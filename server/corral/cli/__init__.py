@@ -9,7 +9,19 @@ import sys
 
 import typer
 
-from corral.cli import data, doctor, evaluate, files, finetune, jobs, models, serve, worker
+from corral.cli import (
+    data,
+    doctor,
+    evaluate,
+    files,
+    finetune,
+    jobs,
+    keys,
+    models,
+    serve,
+    usage,
+    worker,
+)
 from corral.errors import CorralError
 
 app = typer.Typer(
@@ -24,11 +36,13 @@ app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
 app.command("worker")(worker.worker)
 app.command("evaluate")(evaluate.evaluate)
+app.command("usage")(usage.usage)
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
 app.add_typer(finetune.app, name="finetune")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(files.app, name="files")
+app.add_typer(keys.app, name="keys")
 
 
 def main() -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from corral.errors import (
+    AuthenticationError,
     BadRequest,
     Conflict,
     CorralError,
     NotFound,
     PayloadTooLarge,
+    PermissionDenied,
     UpstreamError,
 )
 from corral.settings import Settings
@@ -25,6 +27,8 @@ TIMEOUT_SECONDS = 60.0
 CHUNK = 1024 * 1024
 BY_STATUS: dict[int, type[CorralError]] = {
     400: BadRequest,
+    401: AuthenticationError,
+    403: PermissionDenied,
     404: NotFound,
     409: Conflict,
     413: PayloadTooLarge,
