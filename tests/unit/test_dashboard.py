@@ -34,6 +34,7 @@ def names() -> dict[str, set[str]]:
 
 
 NAMES = names()
+HISTOGRAMS = {name.removesuffix("_bucket") for name in NAMES if name.endswith("_bucket")}
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
@@ -56,12 +57,16 @@ def test_expressions_are_balanced_and_rates_are_of_counters(expression: str) -> 
         assert name.endswith(("_total", "_bucket"))
 
 
-def test_every_metric_is_on_the_dashboard() -> None:
-    text = " ".join(str(parameter.values[0]) for parameter in EXPRESSIONS)
+def test_every_metric_is_on_the_dashboard_and_in_the_documentation() -> None:
+    asked = " ".join(str(parameter.values[0]) for parameter in EXPRESSIONS)
+    table = (PATH.parents[2] / "docs/operations.md").read_text(encoding="utf-8")
     metrics = Metrics()
     for metric in metrics.registry.collect():
         counted = isinstance(metrics.registry._names_to_collectors[metric.name], Counter)
-        assert metric.name + ("_total" if counted else "") in text
+        name = metric.name + ("_total" if counted else "")
+        assert name in asked
+        assert f"`{name}`" in table
+    assert set(re.findall(r"`(corral_\w+)`", table)) <= {*NAMES, *HISTOGRAMS}
 
 
 def test_it_can_be_imported() -> None:
