@@ -15,6 +15,7 @@ tells none.
 
 import argparse
 import configparser
+import contextlib
 import json
 import os
 import signal
@@ -157,11 +158,36 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/health":
             ready = time.monotonic() >= self.server.ready_at
             self.answer(200 if ready else 503, {"status": "ok"})
+        elif self.path == "/models/sse":
+            if self.allowed():
+                self.tell_loads()
         elif self.allowed() and self.path.startswith("/models"):
             with self.server.lock:
                 if self.path.endswith("?reload=1"):
                     self.server.reload()
                 self.answer(200, {"data": [self.server.describe(n) for n in self.server.sections]})
+
+    def tell_loads(self) -> None:
+        """How far each load has come, as often as the router tells it, until the client goes."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                for name, ready_at in list(self.server.loaded_at.items()):
+                    left = ready_at - time.monotonic()
+                    if left > 0:
+                        share = 1 - left / self.server.flags.slow_load
+                        progress = {
+                            "stages": ["text_model"],
+                            "current": "text_model",
+                            "value": share,
+                        }
+                        data = {"status": "loading", "progress": progress}
+                        event = {"event": "status_change", "model": name, "data": data}
+                        self.chunk(f"data: {json.dumps(event)}\n\n".encode())
+                time.sleep(0.05)
 
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))

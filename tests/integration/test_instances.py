@@ -1,9 +1,11 @@
 """Requests go straight to a section's own instance; which instance makes room is decided by use."""
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tests.fakes.gguf_file import write_model
@@ -79,3 +81,21 @@ async def test_a_load_that_takes_too_long_is_503_and_says_so(tmp_path: Path) -> 
         status, answer = await ask(served.url, chat("other"))
         assert (status, answer["error"]["code"]) == (503, "not_ready")
         assert "`other@1` is loading" in answer["error"]["message"]
+
+
+async def test_a_load_that_takes_too_long_is_told_with_how_far_it_is(tmp_path: Path) -> None:
+    with serve(tmp_path, "--slow-load", "6", CORRAL_LOAD_TIMEOUT="3") as served:
+        body = chat("other")
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(served.url + "/v1/chat/completions", json=body) as answer,
+        ):
+            told = (await answer.json())["error"]
+            wait = int(answer.headers["Retry-After"])
+        assert (answer.status, told["code"]) == (503, "not_ready")
+        found = re.search(
+            r"`other@1` is loading, (\d+)% of it read; try again in (\d+) s", told["message"]
+        )
+        assert found, told["message"]
+        assert 0 < int(found[1]) < 100
+        assert wait == int(found[2])
