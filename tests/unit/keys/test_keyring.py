@@ -12,7 +12,6 @@ from corral import database
 from corral.caller import ANYBODY, Caller
 from corral.errors import StoreError
 from corral.gateway.views import Views
-from corral.keys import keyring as keyring_module
 from corral.keys.keyring import Keyring
 from corral.keys.schemas import UsageQuery
 from corral.keys.store import Keys
@@ -87,7 +86,7 @@ def test_keys_are_compared_in_constant_time(
         return compare(a, b)
 
     there = ring(settings)
-    monkeypatch.setattr(keyring_module.hmac, "compare_digest", noted)
+    monkeypatch.setattr("corral.keys.keyring.hmac.compare_digest", noted)
     assert there.find(secret.encode()) is not None
     assert len(compared) == 1
     assert secret.encode() not in compared[0]
