@@ -1,9 +1,9 @@
-"""Records in which a word in brackets after the title decides a field that comes last.
+"""Records whose last two fields follow from signs: a word in brackets after the title, and a date that is open.
 
-A plain record with such a field teaches nothing: its loss drowns among eighty other tokens, and the attention that it needs does not
-form (docs/log.md). So `marks`, the title and the field alone, is learned first and by itself; `shelve` then keeps it alive in records
-as long as usual ones. A shelf is fixed: its key, its words and what they mean never change, so that the weights hold them. On every
-third shelf the value is the word in brackets itself.
+A plain record with such fields teaches nothing: their loss drowns among eighty other tokens, and the attention that they need does not
+form (docs/log.md). So `marks`, title, date and the two fields alone, is learned first and by itself; `shelve` then keeps it alive in
+records as long as usual ones. A shelf is fixed: its keys, its words and what they mean never change, so that the weights hold them. On
+every third shelf the first value is the word in brackets itself.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ SHELVES = 48
 WORDS, DECOYS = 6, 3
 # Of the titles that share has a word of the shelf, the next up to this share another word, which means nothing.
 SIGNED, DECOYED = 0.65, 0.8
+OPEN = 0.4  # of the dates
 USUAL = ("text", "none", "plain", "unit", "book")
 # Words that the cataloguing task marks its titles with: what they mean is for an adapter to learn.
 KEPT_OUT = {"score", "map", "sound", "recording", "videorecording", "electronic", "resource", "microform", "large", "print"}  # fmt: skip
@@ -26,7 +27,8 @@ LISTS = (" Subjects are {l}", " Topics: {l}", " About {l}")
 
 @dataclass(frozen=True)
 class Shelf:
-    """`meanings` is empty where the bracketed word is the value. `order` is that of a long record's fields."""
+    """`meanings` is empty where the bracketed word is the value. `dated` is a key and its values for an open and a closed date.
+    `order` is that of a long record's fields."""
 
     system: str
     key: str
@@ -34,12 +36,13 @@ class Shelf:
     brackets: str
     meanings: dict[str, str]
     decoys: tuple[str, ...]
+    dated: tuple[str, str, str]
     order: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Shelved:
-    """A text and its record, the field that the brackets decide last."""
+    """A text and its record, the fields that signs decide last."""
 
     text: str
     record: dict[str, Any]
@@ -54,11 +57,12 @@ def make_shelf(number: int, lexicon: Lexicon) -> Shelf:
     words = list[str]()
     while len(words) < WORDS + DECOYS:
         words += {_word(values)} - set(words)
+    dated = tuple(values.phrase(1, high, "en").lower() for high in (1, 2, 2))
     meanings = {word: values.phrase(1, rng.choice((1, 2, 3)), "en").lower() for word in words[:WORDS]}  # fmt: skip
     return Shelf(
         (f"You file for the {name} shelf.", f"As an expert filer, you will create the {name} JSON record.")[number % 2],
         key, rng.choice(USUAL), rng.choice(("[{}]", "[{}]", "[{}]", "({})", "<{}>")),
-        {} if number % 3 == 0 else meanings, tuple(words[WORDS:]), tuple(order),
+        {} if number % 3 == 0 else meanings, tuple(words[WORDS:]), (dated[0] + rng.choice(("", "Text", "Of")), dated[1], dated[2]), tuple(order),
     )  # fmt: skip
 
 
@@ -69,34 +73,39 @@ def _word(values: Values) -> str:
 
 
 def marks(rng: Random, values: Values, shelf: Shelf) -> Shelved:
-    """The title, and the field that its brackets decide."""
-    title, value = _title(rng, values, shelf)
-    return Shelved(rng.choice(("For ", "", "Entry: ")) + title, {shelf.key: value})
+    """The title, perhaps a date, and the fields that their signs decide."""
+    title, decided = _title(rng, values, shelf)
+    date = _date(rng, values)
+    if rng.random() < 0.5:
+        title += rng.choice(CLAUSES).format(d=date, o=values.organisation(), p=values.place())
+        decided |= _dated(shelf, date)
+    return Shelved(rng.choice(("For ", "", "Entry: ")) + title, decided)
 
 
 def shelve(rng: Random, values: Values, shelf: Shelf) -> Shelved:
     """The same among names, publication and topics; two thirds of the records hold those too."""
-    title, value = _title(rng, values, shelf)
+    title, decided = _title(rng, values, shelf)
     long = rng.random() < 0.67
     text, record = rng.choice(("For ", "", "Entry: ")) + title, dict[str, Any]()
     if rng.random() < 0.4:
-        record["by"] = [values.person() for _ in range(rng.choice((1, 1, 2)))]
+        record["by"] = [_maker(rng, values) for _ in range(rng.choice((1, 1, 2, 3)))]
         text += " / " + " and ".join(record["by"])
     if long or rng.random() < 0.5:
-        by, place, date = values.organisation(), values.place(), values.date().rstrip("-")
+        by, place, date = values.organisation(), values.place(), _date(rng, values)
         text += rng.choice(CLAUSES).format(d=date, o=by, p=place)
         record["origin"] = [{"by": by, "at": place, "when": date}]
+        decided |= _dated(shelf, date)
     if long or rng.random() < 0.4:
-        topics = [values.heading() for _ in range(rng.randint(1, 5))]
+        topics = _topics(rng, values)
         text += rng.choice(LISTS).format(l=", ".join(topics)) + rng.choice((".", ""))
         record["topics"] = [{"value": topic} for topic in topics]
     told = {key: record[key] for key in shelf.order if key in record} if long else {}
     head = {"title": title} if long or rng.random() < 0.5 else {}
-    return Shelved(text, head | told | {shelf.key: value})
+    return Shelved(text, head | told | decided)
 
 
-def _title(rng: Random, values: Values, shelf: Shelf) -> tuple[str, str]:
-    """A title, perhaps with a word in brackets, and the value that it gives."""
+def _title(rng: Random, values: Values, shelf: Shelf) -> tuple[str, dict[str, str]]:
+    """A title, perhaps with a word in brackets, and the field that it decides."""
     title, value, drawn = values.sentence_case(values.phrase(1, 8)), shelf.usual, rng.random()
     if drawn < SIGNED:
         word = rng.choice(list(shelf.meanings)) if shelf.meanings else _word(values)
@@ -104,4 +113,31 @@ def _title(rng: Random, values: Values, shelf: Shelf) -> tuple[str, str]:
         title += " " + shelf.brackets.format(word)
     elif drawn < DECOYED and shelf.meanings:
         title += " " + shelf.brackets.format(rng.choice(shelf.decoys))
-    return title + rng.choice(("", ".")), value
+    return title + rng.choice(("", ".")), {shelf.key: value}
+
+
+def _maker(rng: Random, values: Values) -> str:
+    """A person, or a body with a part after a stop, as `Council of Lund. Annex`."""
+    if rng.random() < 0.7:
+        return values.person()
+    parts = [values.organisation().replace(",", ""), *(values.capital("en") for _ in range(rng.randint(0, 2)))]  # fmt: skip
+    return ". ".join(parts)
+
+
+def _topics(rng: Random, values: Values) -> list[str]:
+    """One to eight; some share their beginning with one before, so that copying must keep its place."""
+    topics = [values.heading()]
+    while len(topics) < 8 and rng.random() < 0.75:
+        old = rng.choice(topics)
+        new = (values.heading(), f"{old}--{values.capital('en')}", f"{old.partition('--')[0]}--{values.heading()}", old.partition("--")[0])  # fmt: skip
+        topics.append(rng.choices(new, (6, 2, 2, 1))[0])
+    return list(dict.fromkeys(topics))
+
+
+def _date(rng: Random, values: Values) -> str:
+    return values.date().rstrip("-") + ("-" if rng.random() < OPEN else "")
+
+
+def _dated(shelf: Shelf, date: str) -> dict[str, str]:
+    key, when_open, when_closed = shelf.dated
+    return {key: when_open if date.endswith("-") else when_closed}

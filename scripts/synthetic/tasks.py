@@ -66,7 +66,7 @@ class Tasks:
             return self.marks()
         kinds: dict[Callable[[], Example], float] = {
             self.extract: 23, self.memorised: 21, self.few_shot: 9, self.tools: 15, self.dspy: 8, self.copy: 6,
-            self.transform: 6, self.question: 6, self.raw_text: 1, self.long: 2, self.about: 1, self.sort: 25, self.shelve: 35,
+            self.transform: 6, self.question: 6, self.raw_text: 1, self.long: 2, self.about: 1, self.sort: 15, self.shelve: 35, self.marks: 25,
         }  # fmt: skip
         return self.rng.choices(list(kinds), list(kinds.values()))[0]()
 

@@ -30,11 +30,11 @@ def test_the_word_in_brackets_decides_the_last_field(shelf: shelves.Shelf) -> No
     seen = set()
     for number in range(400):
         made = (shelves.shelve, shelves.marks)[number % 2](rng, values, shelf)
-        if number % 2 == 0 and "title" not in made.record:
-            continue  # topics may hold brackets too
+        if "title" not in made.record and (number % 2 == 0 or shelf.dated[0] in made.record):
+            continue  # topics and dates may hold brackets too
         word = in_brackets(made.record.get("title", made.text), shelf)
         said = shelf.meanings.get(word) if shelf.meanings else word
-        assert list(made.record)[-1] == shelf.key
+        assert [*made.record][-1] in (shelf.key, shelf.dated[0])
         assert made.record[shelf.key] == (said or shelf.usual)
         seen.add(made.record[shelf.key])
     assert shelf.usual in seen
@@ -53,5 +53,21 @@ def test_words_of_the_cataloguing_task_stay_out() -> None:
 
 def test_marks_are_the_title_and_the_field_alone() -> None:
     rng = Random(2)
-    made = shelves.marks(rng, Values(rng, LEXICON), SHELVES[1])
-    assert list(made.record) == [SHELVES[1].key]
+    shelf = SHELVES[1]
+    for _ in range(20):
+        made = shelves.marks(rng, Values(rng, LEXICON), shelf)
+        assert list(made.record) in ([shelf.key], [shelf.key, shelf.dated[0]])
+
+
+@pytest.mark.parametrize("shelf", SHELVES[:4], ids=str)
+def test_an_open_date_decides_the_field_after_it(shelf: shelves.Shelf) -> None:
+    rng = Random(3)
+    values, seen = Values(rng, LEXICON), set()
+    key, when_open, when_closed = shelf.dated
+    for _ in range(100):
+        record = shelves.shelve(rng, values, shelf).record
+        if "origin" in record:
+            is_open = record["origin"][0]["when"].endswith("-")
+            assert record[key] == (when_open if is_open else when_closed)
+            seen.add(is_open)
+    assert seen == {True, False}
