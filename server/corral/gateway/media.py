@@ -18,9 +18,9 @@ HOLDERS = ("messages", "input", "content", "prompt", "system")
 # Where a message or a part holds further parts.
 NESTED = ("content", "output")
 # Fields of a part that hold media: its text, or an object that has it under one of ADDRESSES.
-MEDIA = (
-    "image_url", "input_audio", "audio_url", "input_video", "video_url", "input_image", "file",
-    "file_url", "file_data", "source",
+MEDIA = frozenset(
+    ("image_url", "input_audio", "audio_url", "input_video", "video_url", "input_image", "file",
+     "file_url", "file_data", "source")
 )  # fmt: skip
 ADDRESSES = ("url", "data", "file_url", "file_data", "uri")
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -41,7 +41,7 @@ def _addresses(value: Any, where: str) -> Iterator[tuple[str, str]]:
     """Every text that stands where llama-server looks for media, and its path."""
     if isinstance(value, list):
         for index, item in enumerate(value):
-            if isinstance(item, list | dict):
+            if not _is_plain(item):
                 yield from _addresses(item, f"{where}[{index}]")
     elif isinstance(value, dict):
         for key in value.keys() & MEDIA:
@@ -49,6 +49,13 @@ def _addresses(value: Any, where: str) -> Iterator[tuple[str, str]]:
         for key in NESTED:
             if isinstance(value.get(key), list | dict):
                 yield from _addresses(value[key], f"{where}.{key}")
+
+
+def _is_plain(item: Any) -> bool:
+    """Text, or a message that is only text: nearly all of them."""
+    if type(item) is not dict:
+        return not isinstance(item, list)
+    return type(item.get("content")) is str and MEDIA.isdisjoint(item) and "output" not in item
 
 
 def _of_media(value: Any, where: str) -> Iterator[tuple[str, str]]:
