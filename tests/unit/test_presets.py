@@ -201,5 +201,6 @@ def test_llama_server_never_tells_more() -> None:
 def test_the_key_is_in_the_environment_not_in_the_arguments() -> None:
     endpoint = Endpoint(5555, "secret")
     assert router_environment(endpoint, Path("/none"))["LLAMA_API_KEY"] == "secret"
+    assert router_environment(endpoint, Path("/none"))["MALLOC_MMAP_THRESHOLD_"] == "1048576"
     assert endpoint.url == "http://127.0.0.1:5555"
     assert "secret" not in repr(endpoint)

@@ -13,6 +13,10 @@ HTTP_THREADS = 256
 # The router has no limit of its own: it does not see which instance is in use, runtime/instances.py
 # does. Not 0, its word for none: with that it refuses to load a model as it starts.
 MORE_THAN_EVER = 1_000_000
+# llama-server makes its compute buffers anew with each change of adapters. glibc would raise this limit with the
+# first one freed and keep the next ones in a heap full of holes: 40 MiB more after 30 requests over eight
+# adapters of a 150 M base.
+LARGE_BLOCK = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -42,18 +46,12 @@ def router_argv(settings: Settings, presets: Path, port: int) -> list[str]:
         "--offline",
         "--cors-origins", "localhost",
         "--no-cors-credentials",
-        # At 2 and above llama-server repeats requests that it cannot parse, prompts and all: so never.
-        "--verbosity", "1",
+        # At 2 and above llama-server repeats requests that it cannot parse, prompts and all.
+        "--verbosity", "3" if settings.log_level == "debug" else "1",
         "--log-colors", "off",
         "--log-prefix",
         "--log-timestamps",
     ]  # fmt: skip
-
-
-# llama-server makes its compute buffers anew with each change of adapters. glibc would raise this limit with the
-# first one freed and keep the next ones in a heap full of holes: 40 MiB more after 30 requests over eight
-# adapters of a 150 M base.
-LARGE_BLOCK = 1024 * 1024
 
 
 def router_environment(endpoint: Endpoint, empty_cache: Path) -> dict[str, str]:
