@@ -165,6 +165,12 @@ def test_what_would_be_passed_over_in_silence_is_refused(body: dict[str, Any], f
     assert caught.value.param == field
 
 
+def test_an_empty_grammar_does_not_undo_a_schema() -> None:
+    body: dict[str, Any] = {"prompt": "x", "grammar": "", "json_schema": SCHEMA}
+    assert form_of(body, "openai", chat=False) is not None
+    assert "grammar" not in body
+
+
 def test_routes_that_read_no_format_refuse_one() -> None:
     for dialect, chat in (("openai", False), ("native", False), ("anthropic", True)):
         with pytest.raises(BadRequest, match="not supported on this route"):

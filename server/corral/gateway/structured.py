@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import jsonschema_rs
 
 from corral.errors import BadRequest, CorralError, UpstreamError
+from corral.gateway import grammars
 from corral.gateway.answers import Answer
 from corral.gateway.schemas import INVALID, Validator, checker, measure, path
 from corral.gateway.sse import Dialect
@@ -109,6 +110,11 @@ def form_of(body: dict[str, Any], dialect: Dialect, *, chat: bool) -> Form | Non
     if ASKS.isdisjoint(body):
         return None
     _refuse_foreign(body)
+    if body.get("grammar") == "":
+        # Beside a schema it would count, and leave the answer free.
+        del body["grammar"]
+    if "grammar" in body:
+        grammars.check(body["grammar"])
     text, text_param = _text(body, dialect, chat=chat)
     must_call = _must_call(body)
     calls = _calls(body, must_call) if chat else {}
