@@ -56,6 +56,11 @@ async def test_of_llama_servers_routes_only_the_table_is_offered(
         assert answer.error["code"] in ("not_found", "method_not_allowed", "model_not_found")
 
 
+@pytest.mark.parametrize("path", ["/health", "/v1/models", "/nothing", "/docs"])
+async def test_no_browser_guesses_what_an_answer_is(app: FastAPI, path: str) -> None:
+    assert (await call(app, "GET", path)).headers["x-content-type-options"] == "nosniff"
+
+
 @pytest.mark.parametrize("level", ["debug", "info"])
 def test_no_risky_flag_is_ever_on(level: str) -> None:
     argv = router_argv(Settings.model_validate({"log_level": level}), Path("/p"), 1)

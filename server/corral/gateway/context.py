@@ -25,6 +25,8 @@ errors = logging.getLogger("corral.gateway")
 KEY = "corral"
 # What a client's own request id may look like; anything else is replaced, so that logs stay sane.
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}\Z")
+# An uploaded file that says it is text must not run as a page in a browser.
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 INTERNAL = "an internal error; the log has it under this answer's x-request-id"
 
 
@@ -134,7 +136,8 @@ class ContextMiddleware:
 def _note(context: RequestContext, message: Message) -> None:
     if message["type"] == "http.response.start":
         context.status = message["status"]
-        message["headers"] = [*message.get("headers", ()), (b"x-request-id", context.id.encode())]
+        own = (b"x-request-id", context.id.encode())
+        message["headers"] = [*message.get("headers", ()), own, NO_SNIFFING]
     elif message["type"] == "http.response.body":
         context.sent += len(message.get("body", b""))
         if context.first_byte is None and message.get("body"):
