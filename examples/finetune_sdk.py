@@ -43,14 +43,6 @@ def follow(client: OpenAI, job_id: str) -> Any:
         time.sleep(2)
 
 
-def wait_until_served(client: OpenAI, name: str) -> None:
-    """Return when the model is listed: a second or two after its job has succeeded."""
-    for _ in range(120):
-        if name.removeprefix("openai/") in {model.id for model in client.models.list()}:
-            return
-        time.sleep(0.5)
-
-
 def before_and_after(client: OpenAI, job: Any) -> dict[str, Any]:
     """The evaluation among the job's result files."""
     for file_id in job.result_files:
@@ -104,7 +96,6 @@ def main() -> None:
         raise SystemExit(f"the job has {job.status}: {job.error and job.error.message}")
     show(before_and_after(client, job))
     messages = json.loads(args.held_out.read_text("utf-8").splitlines()[0])["messages"]
-    wait_until_served(client, job.fine_tuned_model)
     answer = client.chat.completions.create(model=job.fine_tuned_model, messages=messages[:-1])
     print(f"\n{messages[-2]['content']}\n{job.fine_tuned_model} answers:")
     print(answer.choices[0].message.content)
