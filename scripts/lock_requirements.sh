@@ -47,6 +47,7 @@ CUDA='^(nvidia-|cuda-|triton)'
 TORCH='^torch=='
 write data "Base and the data group." <"$work/data.txt"
 write dev "Base and the dev group." <"$work/dev.txt"
+write otel "Base and the otel group." <"$work/otel.txt"
 blocks -v "$CUDA|$TORCH" "$work/train.txt" | write train "Base and the train group, without torch (torch.txt, torch-cuda.txt)."
 blocks "$TORCH" "$work/train.txt" | write torch "PyPI's builds: for CUDA on Linux, for CPU and Metal on macOS."
 version=$(sed -n 's/^torch==\([0-9.]*\).*/\1/p' requirements/torch.txt)

@@ -87,7 +87,7 @@ def over_otlp() -> Traces:
     except ImportError as error:
         raise SettingsError(
             f"OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed ({error}): "
-            "pip install 'corral[otel]', or unset the variable"
+            "`.venv/bin/pip install --no-deps --require-hashes -r requirements/otel.txt`, or unset the variable"
         ) from error
     resource = Resource.create()
     if str(resource.attributes["service.name"]).startswith("unknown_service"):
