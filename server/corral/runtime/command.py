@@ -46,8 +46,8 @@ def router_argv(settings: Settings, presets: Path, port: int) -> list[str]:
         "--offline",
         "--cors-origins", "localhost",
         "--no-cors-credentials",
-        # At 2 and above llama-server repeats requests that it cannot parse, prompts and all.
-        "--verbosity", "3" if settings.log_level == "debug" else "1",
+        # At 2 and above llama-server repeats requests that it cannot parse, prompts and all: so never.
+        "--verbosity", "1",
         "--log-colors", "off",
         "--log-prefix",
         "--log-timestamps",
