@@ -108,7 +108,7 @@ def test_off_unless_a_receiver_is_named(
 
 def test_without_the_packages_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace.export", None)
-    with pytest.raises(SettingsError, match=r"corral\[otel\]"):
+    with pytest.raises(SettingsError, match=r"requirements/otel.txt"):
         traces.over_otlp()
 
 
