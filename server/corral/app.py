@@ -30,6 +30,7 @@ from corral.keys.keyring import Keyring
 from corral.keys.routes import KeyRoutes
 from corral.keys.usage import Ledger
 from corral.metrics import Metrics
+from corral.openapi import describe
 from corral.registry.catalog import Catalog
 from corral.registry.scan import scan
 from corral.registry.store import Registry
@@ -76,6 +77,7 @@ def create_app(settings: Settings, catalog: Catalog | None = None, kinds: Kinds 
         app.include_router(router)
     rules = Rules(path for passed in routes.PASSED for path in passed.paths)
     rules.check(app.routes)
+    describe(app, rules.need)
     handlers.install(app)
     # The last added is the outermost.
     app.add_middleware(LimitMiddleware, settings=settings, file_limit=body_limit(settings))

@@ -29,6 +29,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+STREAMED = ("/completions", "/responses", "/messages", "/infill")
 DIED = "proxy error: Failed to read connection"
 
 
@@ -237,7 +238,7 @@ class Handler(BaseHTTPRequestHandler):
             )
         elif "raw" in fake:
             self.send(200, "application/json", fake["raw"].encode())
-        elif body.get("stream"):
+        elif body.get("stream") and self.path.endswith(STREAMED):
             self.stream(name, body, fake)
         else:
             time.sleep(fake.get("delay", 0))

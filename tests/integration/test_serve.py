@@ -83,6 +83,15 @@ async def test_text_that_looks_like_the_name_is_left_alone(served: Served) -> No
     assert events[-1] == "[DONE]"
 
 
+@pytest.mark.parametrize("path", ["/apply-template", "/v1/messages/count_tokens"])
+async def test_a_prompt_and_a_count_need_not_have_the_form(tmp_path: Path, path: str) -> None:
+    tool = {"name": "f", "input_schema": {"type": "object", "properties": {"a": {"type": "null"}}}}
+    wanted = {"tools": [tool], "tool_choice": {"type": "any"}}
+    with serve(tmp_path) as served:
+        status, _ = await ask(served.url, chat() | wanted, path)
+        assert status == 200
+
+
 @pytest.mark.parametrize("path", ["/tokenize", "/detokenize", "/apply-template", "/infill"])
 async def test_native_routes_have_a_default_model(served: Served, path: str) -> None:
     status, answer = await ask(served.url, {}, path)

@@ -70,6 +70,16 @@ async def test_a_field_of_a_wrong_type_is_named(app: FastAPI) -> None:
     assert (answer.status, answer.error["param"]) == (400, "stream")
 
 
+async def test_half_a_character_in_a_name_is_a_404_not_a_bug(app: FastAPI) -> None:
+    answer = await post(app, "/v1/chat/completions", {"model": "\ud800"})
+    assert (answer.status, answer.error["code"]) == (404, "model_not_found")
+
+
+async def test_what_a_405_allows_is_every_method_of_the_path(app: FastAPI) -> None:
+    answer = await call(app, "PUT", "/v1/models/tiny")
+    assert (answer.status, answer.headers["allow"]) == (405, "DELETE, GET")
+
+
 async def test_an_unknown_model_names_those_there_are(app: FastAPI) -> None:
     answer = await post(app, "/v1/chat/completions", {"model": "nope", "messages": []})
     assert (
@@ -303,3 +313,16 @@ async def test_the_openapi_document_has_every_route_once(app: FastAPI) -> None:
         for operation in methods.values()
     ]
     assert len(operations) == len(set(operations))
+
+
+async def test_the_openapi_document_tells_every_routes_errors_and_key(app: FastAPI) -> None:
+    document = (await call(app, "GET", "/openapi.json")).json()
+    envelope = {"$ref": "#/components/schemas/ErrorEnvelope"}
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            answers = operation["responses"]
+            assert answers["500"]["content"]["application/json"]["schema"] == envelope
+            assert "422" not in answers
+            assert ("401" in answers) == ("security" in operation) == (path != "/health")
+            assert all("schema" in kind for kind in answers["200"]["content"].values())
+    assert "429" in document["paths"]["/v1/chat/completions"]["post"]["responses"]

@@ -131,3 +131,8 @@ def test_an_answer_as_long_as_it_may_be_is_incomplete(limit: int | None, status:
 
 def test_comments_pass() -> None:
     assert ResponsesShape({}, "asked", 7, None).events(b":\n\n") == b":\n\n"
+
+
+def test_half_a_character_in_the_request_does_not_break_the_answer() -> None:
+    shape = ResponsesShape({"instructions": "\ud800"}, "ft:x", 7, None)
+    assert json.loads(shape.whole(json.dumps(DONE).encode()))["instructions"] == "?"

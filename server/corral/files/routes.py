@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from fastapi import APIRouter, Query
 from fastapi.exceptions import RequestValidationError
@@ -16,9 +16,19 @@ from corral.asking import Asking
 from corral.errors import BadRequest, PayloadTooLarge, StoreError
 from corral.files.disk import Incoming
 from corral.files.multipart import OVERHEAD_BYTES, Form, read_form, whole_body
-from corral.files.schemas import PURPOSES, FileRequest, file_object
+from corral.files.schemas import (
+    MAX_SECONDS,
+    MIN_SECONDS,
+    PURPOSES,
+    DeletedFile,
+    FileRequest,
+    Purpose,
+    ShownFile,
+    file_object,
+)
 from corral.files.store import Files
 from corral.files.uploads import PART_MAX_BYTES
+from corral.openapi import Page
 from corral.pages import page
 from corral.settings import Settings
 
@@ -33,19 +43,30 @@ FILE_BODY = {
                     "type": "object",
                     "required": ["file", "purpose"],
                     "properties": {
-                        "file": {"type": "string", "format": "binary"},
-                        "purpose": {"type": "string"},
-                        "expires_after[anchor]": {"type": "string"},
-                        "expires_after[seconds]": {"type": "integer"},
+                        "file": {"type": "string", "format": "binary", "minLength": 1},
+                        "purpose": {"type": "string", "enum": get_args(Purpose)},
+                        "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
+                        "expires_after[seconds]": {
+                            "type": "integer",
+                            "minimum": MIN_SECONDS,
+                            "maximum": MAX_SECONDS,
+                        },
+                    },
+                    "dependentRequired": {
+                        "expires_after[anchor]": ["expires_after[seconds]"],
+                        "expires_after[seconds]": ["expires_after[anchor]"],
                     },
                 }
             }
         },
     }
 }
+BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 
 Wanted = TypeVar("Wanted", bound=BaseModel)
 Limit = Annotated[int, Query(ge=1, le=10_000)]
+# Described only: the route says better what is wrong.
+AnyPurpose = Annotated[str | None, Query(json_schema_extra={"enum": [*PURPOSES, None]})]
 
 
 class FileRoutes:
@@ -66,12 +87,23 @@ class FileRoutes:
                 methods=["POST"],
                 include_in_schema=shown,
                 openapi_extra=FILE_BODY,
+                response_model=ShownFile,
             )
-            add(prefix, self.list_files, methods=["GET"], include_in_schema=shown)
             one = prefix + "/{file_id}"
-            add(one, self.retrieve, methods=["GET"], include_in_schema=shown)
-            add(one, self.delete, methods=["DELETE"], include_in_schema=shown)
-            add(one + "/content", self.content, methods=["GET"], include_in_schema=shown)
+            for path, method, route, answer in (
+                (prefix, "GET", self.list_files, Page[ShownFile]),
+                (one, "GET", self.retrieve, ShownFile),
+                (one, "DELETE", self.delete, DeletedFile),
+            ):
+                add(path, route, methods=[method], include_in_schema=shown, response_model=answer)
+            add(
+                one + "/content",
+                self.content,
+                methods=["GET"],
+                include_in_schema=shown,
+                response_class=FileResponse,
+                responses={200: {"content": BYTES}},
+            )
         return made
 
     async def create(self, request: Request, asking: Asking) -> Response:
@@ -96,7 +128,7 @@ class FileRoutes:
         limit: Limit = 10_000,
         after: str | None = None,
         order: Literal["asc", "desc"] = "desc",
-        purpose: str | None = None,
+        purpose: AnyPurpose = None,
     ) -> Response:
         """Files, the newest first."""
         if purpose is not None and purpose not in PURPOSES:

@@ -7,6 +7,7 @@ from sqlalchemy import RowMapping
 
 from corral.files.tables import FileRow
 from corral.files.uploads import UPLOAD_MAX_BYTES, Upload
+from corral.openapi import Shown
 
 # What may be uploaded, and what jobs make.
 Purpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
@@ -32,8 +33,8 @@ class FileRequest(BaseModel):
 class UploadRequest(BaseModel):
     """`POST /v1/uploads`."""
 
-    bytes: int = Field(ge=1, le=UPLOAD_MAX_BYTES)
-    filename: str
+    bytes: int = Field(strict=True, ge=1, le=UPLOAD_MAX_BYTES)
+    filename: str = Field(min_length=1, max_length=255)
     mime_type: str = Field(min_length=1, max_length=255)
     purpose: Purpose
     expires_after: ExpiresAfter | None = None
@@ -44,6 +45,52 @@ class CompleteRequest(BaseModel):
 
     part_ids: list[Annotated[str, Field(max_length=100)]] = Field(min_length=1, max_length=100_000)
     md5: str | None = Field(None, pattern="^[0-9a-fA-F]{32}$")
+
+
+class ShownFile(Shown):
+    """`file_object`."""
+
+    id: str
+    object: Literal["file"]
+    bytes: int
+    created_at: int
+    expires_at: int | None
+    filename: str
+    purpose: Purpose | Made
+    status: str
+    status_details: None
+    sha256: str
+
+
+class ShownUpload(Shown):
+    """`upload_object`."""
+
+    id: str
+    object: Literal["upload"]
+    bytes: int
+    created_at: int
+    expires_at: int
+    filename: str
+    purpose: Purpose
+    status: Literal["pending", "completed", "cancelled", "expired"]
+    file: ShownFile | None
+
+
+class ShownPart(Shown):
+    """`part_object`."""
+
+    id: str
+    object: Literal["upload.part"]
+    created_at: int
+    upload_id: str
+
+
+class DeletedFile(Shown):
+    """The answer to DELETE."""
+
+    id: str
+    object: Literal["file"]
+    deleted: Literal[True]
 
 
 def file_object(row: FileRow) -> dict[str, Any]:

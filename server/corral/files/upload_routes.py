@@ -9,7 +9,14 @@ from starlette.responses import JSONResponse, Response
 from corral.asking import Asking
 from corral.files.multipart import read_form, whole_body
 from corral.files.routes import receiving
-from corral.files.schemas import CompleteRequest, UploadRequest, part_object, upload_object
+from corral.files.schemas import (
+    CompleteRequest,
+    ShownPart,
+    ShownUpload,
+    UploadRequest,
+    part_object,
+    upload_object,
+)
 from corral.files.store import Files
 from corral.files.uploads import PART_MAX_BYTES, Uploads
 from corral.settings import Settings
@@ -22,7 +29,7 @@ PART_BODY = {
                 "schema": {
                     "type": "object",
                     "required": ["data"],
-                    "properties": {"data": {"type": "string", "format": "binary"}},
+                    "properties": {"data": {"type": "string", "format": "binary", "minLength": 1}},
                 }
             }
         },
@@ -44,16 +51,26 @@ class UploadRoutes:
             shown = prefix.startswith("/v1")
             one = prefix + "/{upload_id}"
             add = made.add_api_route
-            add(prefix, self.create, methods=["POST"], include_in_schema=shown)
             add(
                 one + "/parts",
                 self.add_part,
                 methods=["POST"],
                 include_in_schema=shown,
                 openapi_extra=PART_BODY,
+                response_model=ShownPart,
             )
-            add(one + "/complete", self.complete, methods=["POST"], include_in_schema=shown)
-            add(one + "/cancel", self.cancel, methods=["POST"], include_in_schema=shown)
+            for path, route in (
+                (prefix, self.create),
+                (one + "/complete", self.complete),
+                (one + "/cancel", self.cancel),
+            ):
+                add(
+                    path,
+                    route,
+                    methods=["POST"],
+                    include_in_schema=shown,
+                    response_model=ShownUpload,
+                )
         return made
 
     async def create(self, request: UploadRequest, asking: Asking) -> Response:

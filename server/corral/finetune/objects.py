@@ -1,13 +1,14 @@
 """Rows of the queue as OpenAI's objects. Pure. Times are whole seconds since 1970."""
 
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import RowMapping
 
 from corral.finetune.kind import TRAIN, VALIDATE, Spec
 from corral.finetune.names import OWNER, event_id, public_id, sent
 from corral.finetune.schemas import Options
-from corral.jobs.queue import ENDED, is_paused
+from corral.jobs.queue import ENDED, Status, is_paused
+from corral.openapi import Shown
 
 # What is still to come after training, until it is known better.
 TAIL_SECONDS = 10
@@ -27,6 +28,72 @@ STAGES = {
     "register": "Registering the model",
 }
 LEVELS = {"warning": "warn"}
+
+
+class ShownJobError(Shown):
+    """Why a job failed."""
+
+    code: str | None
+    message: str
+    param: str | None
+
+
+class ShownFineTuningJob(Shown):
+    """`job_object`."""
+
+    id: str
+    object: Literal["fine_tuning.job"]
+    created_at: int
+    finished_at: int | None
+    estimated_finish: int | None
+    model: str
+    fine_tuned_model: str | None
+    organization_id: str
+    status: Status | Literal["validating_files"]
+    training_file: str
+    validation_file: str | None
+    result_files: list[str]
+    trained_tokens: int | None
+    hyperparameters: dict[str, Any]
+    method: dict[str, Any]
+    seed: int
+    error: ShownJobError | None
+    integrations: list[dict[str, Any]]
+    metadata: dict[str, str] | None
+    user_provided_suffix: str | None
+    corral: dict[str, Any]
+
+
+class ShownJobEvent(Shown):
+    """`event_object`."""
+
+    id: str
+    object: Literal["fine_tuning.job.event"]
+    created_at: int
+    level: Literal["info", "warn", "error"]
+    message: str
+    type: Literal["message", "metrics"]
+    data: dict[str, Any]
+
+
+class ShownCheckpoint(Shown):
+    """`checkpoint_object`."""
+
+    id: str
+    object: Literal["fine_tuning.job.checkpoint"]
+    created_at: int
+    fine_tuned_model_checkpoint: str
+    fine_tuning_job_id: str
+    step_number: int
+    metrics: dict[str, Any]
+
+
+class DeletedModel(Shown):
+    """The answer to DELETE of a fine-tuned model."""
+
+    id: str
+    object: Literal["model"]
+    deleted: Literal[True]
 
 
 def status_of(row: RowMapping) -> str:

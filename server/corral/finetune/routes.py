@@ -13,8 +13,15 @@ from starlette.responses import Response
 from corral.asking import Asking
 from corral.caller import Caller
 from corral.errors import BadRequest
+from corral.finetune.objects import (
+    DeletedModel,
+    ShownCheckpoint,
+    ShownFineTuningJob,
+    ShownJobEvent,
+)
 from corral.finetune.schemas import CreateJob
 from corral.finetune.service import LIMIT, LIMIT_MAX, FineTuning
+from corral.openapi import PARTS, Page
 from corral.settings import Settings
 
 METADATA = re.compile(r"metadata\[(.*)\]\Z", re.S)
@@ -22,10 +29,14 @@ METADATA = re.compile(r"metadata\[(.*)\]\Z", re.S)
 BODY = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": CreateJob.model_json_schema()}},
+        "content": {
+            "application/json": {"schema": CreateJob.model_json_schema(ref_template=PARTS)}
+        },
     }
 }
 Limit = Annotated[int, Query(ge=1, le=LIMIT_MAX)]
+# Described only: the service says better what is wrong.
+EventId = Annotated[str | None, Query(json_schema_extra={"pattern": "^ftevent-[0-9]{1,18}$"})]
 
 
 class FineTuningRoutes:
@@ -38,14 +49,19 @@ class FineTuningRoutes:
         """The router to include in the application."""
         made = APIRouter(tags=["fine-tuning"])
         jobs, one = "/v1/fine_tuning/jobs", "/v1/fine_tuning/jobs/{job_id}"
-        made.add_api_route(jobs, self.create, methods=["POST"], openapi_extra=BODY)
-        made.add_api_route(jobs, self.list_jobs, methods=["GET"])
-        made.add_api_route(one, self.retrieve, methods=["GET"])
-        for verb in (self.cancel, self.pause, self.resume):
-            made.add_api_route(f"{one}/{verb.__name__}", verb, methods=["POST"])
-        made.add_api_route(f"{one}/events", self.events, methods=["GET"])
-        made.add_api_route(f"{one}/checkpoints", self.checkpoints, methods=["GET"])
-        made.add_api_route("/v1/models/{name:path}", self.delete_model, methods=["DELETE"])
+        add, job = made.add_api_route, ShownFineTuningJob
+        add(jobs, self.create, methods=["POST"], openapi_extra=BODY, response_model=job)
+        for method, path, route, answer in (
+            ("GET", jobs, self.list_jobs, Page[ShownFineTuningJob]),
+            ("GET", one, self.retrieve, job),
+            ("POST", f"{one}/cancel", self.cancel, job),
+            ("POST", f"{one}/pause", self.pause, job),
+            ("POST", f"{one}/resume", self.resume, job),
+            ("GET", f"{one}/events", self.events, Page[ShownJobEvent]),
+            ("GET", f"{one}/checkpoints", self.checkpoints, Page[ShownCheckpoint]),
+            ("DELETE", "/v1/models/{name:path}", self.delete_model, DeletedModel),
+        ):
+            add(path, route, methods=[method], response_model=answer)
         return made
 
     async def create(self, request: Request, asking: Asking) -> Response:
@@ -81,7 +97,7 @@ class FineTuningRoutes:
         return await self._ask(asking, lambda jobs: jobs.resume(job_id))
 
     async def events(
-        self, job_id: str, asking: Asking, limit: Limit = LIMIT, after: str | None = None
+        self, job_id: str, asking: Asking, limit: Limit = LIMIT, after: EventId = None
     ) -> Response:
         """A job's events, the newest first."""
         return await self._ask(asking, lambda jobs: jobs.events(job_id, limit, after))

@@ -24,6 +24,16 @@ TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
+def fields() -> dict[str, Any]:
+    """TYPES as JSON schemas; null is "not set"."""
+    words = {list: "array", dict: "object", str: "string", bool: "boolean"}
+    found: dict[str, Any] = {
+        name: {"type": [*(words[kind] for kind in types), "null"]} for name, types in TYPES.items()
+    }
+    found["messages"]["minItems"] = 1
+    return found
+
+
 def reconcile(body: dict[str, Any]) -> None:
     """Apply every rule to `body`, in place; BadRequest with `param` for a field of a wrong type."""
     _drop_nulls(body)

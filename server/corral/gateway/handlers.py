@@ -5,16 +5,18 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from corral.errors import BadRequest, CorralError, MethodNotAllowed, NotFound
 from corral.gateway.context import RequestContext
 from corral.gateway.responses import error_answer
+from corral.gateway.rules import every_route
 
 
 def install(app: FastAPI) -> None:
-    """Give `app` handlers for everything that a route may raise on purpose."""
+    """Give `app`, whose routes are complete, handlers for everything that one may raise on purpose."""
     app.add_exception_handler(CorralError, _corral)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(HTTPException, _Refusal(app))
     app.add_exception_handler(RequestValidationError, _validation)
 
 
@@ -28,16 +30,26 @@ async def _corral(request: Request, error: Exception) -> Response:
     return _answer(request, error)
 
 
-async def _http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    where = f"{request.method} {request.url.path}"
-    if error.status_code == 404:
-        return _answer(request, NotFound(f"there is no route {where}; /docs lists them"))
-    if error.status_code == 405:
-        allow = (error.headers or {}).get("Allow", "")
-        problem = MethodNotAllowed(f"{where}: this route takes {allow}", headers={"Allow": allow})
-        return _answer(request, problem)
-    return _answer(request, BadRequest(f"{where}: {error.detail}"))
+class _Refusal:
+    """What the router refuses: no such route, or not with this method."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._routes = [(compile_path(path)[0], verb) for verb, path in every_route(app.routes)]
+
+    async def __call__(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        where = f"{request.method} {request.url.path}"
+        if error.status_code == 404:
+            return _answer(request, NotFound(f"there is no route {where}; /docs lists them"))
+        if error.status_code == 405:
+            # Not the error's own header: that names the methods of one of the path's routes only.
+            path = request.scope["path"]
+            allow = ", ".join(sorted({verb for known, verb in self._routes if known.match(path)}))
+            refused = MethodNotAllowed(
+                f"{where}: this route takes {allow}", headers={"Allow": allow}
+            )
+            return _answer(request, refused)
+        return _answer(request, BadRequest(f"{where}: {error.detail}"))
 
 
 async def _validation(request: Request, error: Exception) -> Response:

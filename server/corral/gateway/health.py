@@ -1,24 +1,51 @@
 """/health (alive), /ready (can serve) and /metrics."""
 
+from typing import Literal
+
 from fastapi import APIRouter
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from corral.asking import Asking
 from corral.errors import NotReady
 from corral.gateway.deps import InGateway
 from corral.gateway.responses import JSONAnswer
 from corral.metrics import CONTENT_TYPE
+from corral.openapi import Shown
 
 router = APIRouter(tags=["operations"])
 
 
-@router.get("/health")
+class Alive(Shown):
+    """/health."""
+
+    status: Literal["ok"]
+
+
+class Problem(Shown):
+    """A file that cannot be served."""
+
+    name: str
+    message: str
+
+
+class Ready(Shown):
+    """/ready."""
+
+    status: Literal["ready"]
+    sections: dict[str, str]
+    problems: list[Problem]
+
+
+TEXT = {"text/plain": {"schema": {"type": "string"}}}
+
+
+@router.get("/health", response_model=Alive)
 async def health() -> Response:
     """Alive: the process answers. Says nothing about models; see /ready."""
     return JSONAnswer({"status": "ok"})
 
 
-@router.get("/ready")
+@router.get("/ready", response_model=Ready)
 async def ready(gateway: InGateway, asking: Asking) -> Response:
     """Can serve: llama-server runs and the preloaded models are up. Else 503 with the reason. What
     cannot be served is told to administrators only: it names files, and other people's models."""
@@ -32,7 +59,7 @@ async def ready(gateway: InGateway, asking: Asking) -> Response:
     return JSONAnswer({"status": "ready", "sections": state.sections, "problems": problems})
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse, responses={200: {"content": TEXT}})
 async def metrics(gateway: InGateway) -> Response:
     """Counters and gauges in Prometheus' text format (docs/operations.md lists them)."""
     now = await gateway.gauges.now()

@@ -15,8 +15,9 @@ class JSONAnswer(Response):
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        """Compact UTF-8 JSON."""
-        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+        """Compact UTF-8 JSON. Half a character, which a message may repeat from a request, becomes `?`."""
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        return text.encode("utf-8", "replace")
 
 
 def error_answer(error: CorralError) -> JSONAnswer:

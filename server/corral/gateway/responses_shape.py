@@ -128,4 +128,5 @@ def _event(event: Mapping[str, Any]) -> bytes:
 
 def _dump(value: Any) -> bytes:
     text: str = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return text.encode()
+    # Half a character, which the request may have held, becomes `?`.
+    return text.encode("utf-8", "replace")

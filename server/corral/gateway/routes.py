@@ -13,13 +13,14 @@ from corral.errors import BadRequest
 from corral.gateway import body as bodies
 from corral.gateway import media
 from corral.gateway.admission import Seat
-from corral.gateway.compat import reconcile
+from corral.gateway.compat import fields, reconcile
 from corral.gateway.context import RequestContext
 from corral.gateway.deps import InGateway
 from corral.gateway.proxy import Exchange, Relay
 from corral.gateway.responses_shape import ResponsesShape
 from corral.gateway.sse import Dialect
 from corral.gateway.structured import form_of
+from corral.openapi import EVENTS
 from corral.registry.catalog import Catalog, Model
 
 
@@ -121,23 +122,24 @@ CHATS = (
     "/apply-template",
 )
 
-BODY_SCHEMA: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "model": {"type": "string", "description": "a name of GET /v1/models"},
-                        "stream": {"type": "boolean"},
-                    },
-                    "additionalProperties": True,
-                }
-            }
-        },
+ANSWER = {"application/json": {"schema": {"type": "object"}}}
+
+
+def description(passed: Passed) -> dict[str, Any]:
+    """The body and the answer, for the API's own description: what Corral itself holds to. All else
+    is llama-server's affair."""
+    name = {"type": ["string", "null"] if passed.model_optional else "string", "pattern": r"\S"}
+    schema = {
+        "type": "object",
+        "properties": {"model": name | {"description": "a name of GET /v1/models"}, **fields()},
+        "required": [] if passed.model_optional else ["model"],
+        "additionalProperties": True,
     }
-}
+    answers = ANSWER | (EVENTS if passed.generates else {})
+    return {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "responses": {"200": {"description": "llama-server's answer", "content": answers}},
+    }
 
 
 def build_router() -> APIRouter:
@@ -151,7 +153,7 @@ def build_router() -> APIRouter:
                 methods=["POST"],
                 summary=passed.summary,
                 operation_id=path.strip("/").replace("/", "_").replace("-", "_"),
-                openapi_extra=BODY_SCHEMA,
+                openapi_extra=description(passed),
                 include_in_schema=path == passed.paths[0],
             )
     return router
@@ -174,6 +176,8 @@ def _handler(passed: Passed) -> Callable[[Request, InGateway], Awaitable[Respons
         reconcile(body)
         media.check(body, gateway.settings.media_hosts)
         form = form_of(body, passed.dialect, chat=passed.chats) if passed.gives_form else None
+        if not passed.generates:
+            form = None  # refused where it cannot be; a prompt and a count have no form
         if passed.generates:
             bodies.with_defaults(body, serving.defaults(model))
         shape = None

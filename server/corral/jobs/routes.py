@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Header, Query
+from pydantic import WithJsonSchema
 from sqlalchemy import RowMapping
 from starlette.responses import Response, StreamingResponse
 
@@ -14,7 +15,15 @@ from corral.asking import Asking
 from corral.errors import BadRequest, CorralError, NotReady
 from corral.jobs.kinds import Kinds
 from corral.jobs.queue import ENDED, Queue, Status
-from corral.jobs.schemas import JobRequest, event_number, event_object, job_object
+from corral.jobs.schemas import (
+    JobRequest,
+    ShownEvent,
+    ShownJob,
+    event_number,
+    event_object,
+    job_object,
+)
+from corral.openapi import EVENTS, Page
 from corral.pages import page
 from corral.settings import Settings
 
@@ -26,6 +35,10 @@ STREAM_BATCH = 200
 
 Answer = TypeVar("Answer")
 Limit = Annotated[int, Query(ge=1, le=100)]
+# Described only: `_number` says better what is wrong.
+EVENT_ID = {"pattern": "^jobevent_[0-9]{1,18}$"}
+EventId = Annotated[str | None, Query(json_schema_extra=EVENT_ID)]
+LastEventId = Annotated[str | None, Header(), WithJsonSchema({"type": "string"})]
 
 
 class JobRoutes:
@@ -37,11 +50,20 @@ class JobRoutes:
     def router(self) -> APIRouter:
         """The router to include in the application."""
         made = APIRouter(prefix="/corral/v1/jobs", tags=["jobs"])
-        made.add_api_route("", self.submit, methods=["POST"])
-        made.add_api_route("", self.list_jobs, methods=["GET"])
-        made.add_api_route("/{job_id}", self.retrieve, methods=["GET"])
-        made.add_api_route("/{job_id}/cancel", self.cancel, methods=["POST"])
-        made.add_api_route("/{job_id}/events", self.events, methods=["GET"])
+        for method, path, route, answer in (
+            ("POST", "", self.submit, ShownJob),
+            ("GET", "", self.list_jobs, Page[ShownJob]),
+            ("GET", "/{job_id}", self.retrieve, ShownJob),
+            ("POST", "/{job_id}/cancel", self.cancel, ShownJob),
+        ):
+            made.add_api_route(path, route, methods=[method], response_model=answer)
+        made.add_api_route(
+            "/{job_id}/events",
+            self.events,
+            methods=["GET"],
+            response_model=Page[ShownEvent],
+            responses={200: {"content": EVENTS}},
+        )
         return made
 
     async def submit(self, request: JobRequest, asking: Asking) -> Response:
@@ -82,18 +104,20 @@ class JobRoutes:
         job_id: str,
         asking: Asking,
         limit: Limit = 20,
-        after: str | None = None,
+        after: EventId = None,
         stream: bool = False,
-        last_event_id: Annotated[str | None, Header()] = None,
+        last_event_id: LastEventId = None,
     ) -> Response:
         """Events, the newest first. With `stream=true` as server-sent events instead, from the
         oldest (or from behind `after`, or Last-Event-ID) on, with the job as it changes, until it
         has ended."""
-        number = _number(after or (last_event_id if stream else None))
+        number = _number(after)
+        # One of another stream, which browsers may send, counts for none.
+        seen = event_number(last_event_id or "")
         await self._ask(lambda queue: queue.get(job_id, asking.only))
         if stream:
             return StreamingResponse(
-                self._stream(job_id, number or 0),
+                self._stream(job_id, number or seen or 0),
                 media_type="text/event-stream",
                 headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
             )

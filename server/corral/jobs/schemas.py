@@ -1,11 +1,12 @@
 """What clients send and see of jobs."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import RowMapping
 
-from corral.jobs.queue import is_paused
+from corral.jobs.queue import Level, Status, is_paused
+from corral.openapi import Shown
 
 EVENT_PREFIX = "jobevent_"
 
@@ -17,6 +18,56 @@ class JobRequest(BaseModel):
 
     kind: str = Field(max_length=40)
     spec: dict[str, Any] = Field(default_factory=dict)
+
+
+class ShownStage(Shown):
+    """Which of how many stages runs."""
+
+    name: str
+    number: int
+    of: int | None
+
+
+class ShownFault(Shown):
+    """Why a job failed."""
+
+    code: str | None
+    message: str
+    param: str | None
+
+
+class ShownJob(Shown):
+    """`job_object`."""
+
+    id: str
+    object: Literal["corral.job"]
+    kind: str
+    status: Status
+    paused: bool
+    owner: str
+    created_at: int
+    updated_at: int
+    started_at: int | None
+    finished_at: int | None
+    attempts: int
+    cancel_requested: bool
+    stage: ShownStage | None
+    progress: dict[str, Any] | None
+    spec: dict[str, Any]
+    result: dict[str, Any] | None
+    error: ShownFault | None
+
+
+class ShownEvent(Shown):
+    """`event_object`."""
+
+    id: str
+    object: Literal["corral.job.event"]
+    created_at: int
+    level: Level
+    type: str
+    message: str
+    data: dict[str, Any] | None
 
 
 def job_object(row: RowMapping) -> dict[str, Any]:

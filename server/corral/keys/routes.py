@@ -1,16 +1,28 @@
 """/corral/v1/keys and /corral/v1/usage, for administrators. Thin: the store does the work."""
 
 import asyncio
-import datetime
+import contextlib
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
+from corral.errors import CorralError
 from corral.keys.keyring import Keyring
-from corral.keys.schemas import KeyRequest, RotateRequest, UsageQuery, key_object
+from corral.keys.schemas import (
+    Day,
+    DeletedKey,
+    KeyRequest,
+    RotateRequest,
+    ShownKey,
+    ShownSecret,
+    UsageList,
+    UsageQuery,
+    key_object,
+)
 from corral.keys.store import Key, Keys
 from corral.keys.usage import read
+from corral.openapi import Page
 from corral.pages import page
 from corral.settings import Settings
 
@@ -28,13 +40,16 @@ class KeyRoutes:
     def router(self) -> APIRouter:
         """The router to include in the application."""
         made = APIRouter(prefix="/corral/v1", tags=["keys"])
-        made.add_api_route("/keys", self.create, methods=["POST"])
-        made.add_api_route("/keys", self.list_keys, methods=["GET"])
-        made.add_api_route("/keys/{key_id}", self.retrieve, methods=["GET"])
-        made.add_api_route("/keys/{key_id}", self.forget, methods=["DELETE"])
-        made.add_api_route("/keys/{key_id}/revoke", self.revoke, methods=["POST"])
-        made.add_api_route("/keys/{key_id}/rotate", self.rotate, methods=["POST"])
-        made.add_api_route("/usage", self.usage, methods=["GET"])
+        for method, path, route, answer in (
+            ("POST", "/keys", self.create, ShownSecret),
+            ("GET", "/keys", self.list_keys, Page[ShownKey]),
+            ("GET", "/keys/{key_id}", self.retrieve, ShownKey),
+            ("DELETE", "/keys/{key_id}", self.forget, DeletedKey),
+            ("POST", "/keys/{key_id}/revoke", self.revoke, ShownKey),
+            ("POST", "/keys/{key_id}/rotate", self.rotate, ShownSecret),
+            ("GET", "/usage", self.usage, UsageList),
+        ):
+            made.add_api_route(path, route, methods=[method], response_model=answer)
         return made
 
     async def create(self, request: KeyRequest) -> Response:
@@ -71,11 +86,12 @@ class KeyRoutes:
         self,
         key: str | None = None,
         model: str | None = None,
-        since: datetime.date | None = None,
-        until: datetime.date | None = None,
+        since: Day | None = None,
+        until: Day | None = None,
     ) -> Response:
         """What was used, by key, model and day (UTC), the newest first."""
-        await self._keyring.flush()
+        with contextlib.suppress(CorralError):  # what is not yet in the database comes later
+            await self._keyring.flush()
         query = UsageQuery(key=key, model=model, since=since, until=until)
         rows = await asyncio.to_thread(read, self._settings, query)
         return JSONResponse({"object": "list", "data": rows, "has_more": False})

@@ -2,11 +2,19 @@
 
 import datetime
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+)
 
 from corral.caller import PERMISSIONS, Permission
+from corral.openapi import Shown
 
 if TYPE_CHECKING:
     from corral.keys.store import Key
@@ -18,8 +26,19 @@ LATEST = 253_402_300_799
 KEEP_SECONDS = 3600.0
 KEEP_MAX_SECONDS = 366 * 86400.0
 OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,199}\Z")
+SHOWN_OWNER = {"pattern": "^([A-Za-z0-9][A-Za-z0-9._@-]{0,199})?$"}
+DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 
-Limit = Annotated[int, Field(ge=1, le=MOST)]
+
+def _day(value: object) -> object:
+    """`2026-11-21` only: pydantic takes numbers for seconds since 1970."""
+    if isinstance(value, str) and not DAY.match(value):
+        raise ValueError("a day looks like 2026-11-21")
+    return value
+
+
+Day = Annotated[datetime.date, BeforeValidator(_day)]
+Limit = Annotated[int, Field(strict=True, ge=1, le=MOST)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
@@ -31,13 +50,13 @@ class KeyRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Name
-    owner: str = ""
+    owner: Annotated[str, Field(json_schema_extra=SHOWN_OWNER)] = ""
     scopes: tuple[Permission, ...] = Field(("inference",), min_length=1)
     models: tuple[ModelName, ...] | None = Field(None, min_length=1, max_length=1000)
     rpm: Limit | None = None
     tpm: Limit | None = None
     budget: Limit | None = None
-    expires_at: Annotated[int, Field(ge=0, le=LATEST)] | None = None
+    expires_at: Annotated[int, Field(strict=True, ge=0, le=LATEST)] | None = None
 
     @field_validator("name")
     @classmethod
@@ -72,7 +91,68 @@ class RotateRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    keep_seconds: float = Field(KEEP_SECONDS, ge=0, le=KEEP_MAX_SECONDS, allow_inf_nan=False)
+    keep_seconds: float = Field(
+        KEEP_SECONDS, strict=True, ge=0, le=KEEP_MAX_SECONDS, allow_inf_nan=False
+    )
+
+
+class ShownKey(Shown):
+    """`key_object`."""
+
+    id: str
+    object: Literal["corral.key"]
+    name: str
+    owner: str
+    hint: str
+    status: Literal["active", "expired", "revoked"]
+    scopes: list[Permission]
+    models: list[str] | None
+    rpm: int | None
+    tpm: int | None
+    budget: int | None
+    spent: int
+    last_used: str | None
+    created_at: int
+    expires_at: int | None
+    revoked_at: int | None
+
+
+class ShownSecret(ShownKey):
+    """A key that has just been made, with what opens."""
+
+    key: str
+
+
+class DeletedKey(Shown):
+    """The answer to DELETE."""
+
+    id: str
+    object: Literal["corral.key"]
+    deleted: Literal[True]
+
+
+class ShownUsage(Shown):
+    """What one key used of one model on one day."""
+
+    object: Literal["corral.usage"]
+    day: str
+    key: str
+    name: str | None
+    owner: str | None
+    model: str
+    requests: int
+    errors: int
+    prompt_tokens: int
+    cached_tokens: int
+    generated_tokens: int
+
+
+class UsageList(Shown):
+    """The answer to GET /corral/v1/usage."""
+
+    object: Literal["list"]
+    data: list[ShownUsage]
+    has_more: bool
 
 
 def key_object(key: "Key") -> dict[str, Any]:
