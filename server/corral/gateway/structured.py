@@ -125,7 +125,7 @@ def form_of(body: dict[str, Any], dialect: Dialect, *, chat: bool) -> Form | Non
 
 def _refuse_foreign(body: Mapping[str, Any]) -> None:
     for key in FOREIGN:
-        if key in body:
+        if body.get(key):
             raise BadRequest(
                 f"`{key}` is not supported and would be passed over; use `response_format` on "
                 "/v1/chat/completions, `text.format` on /v1/responses, or a tool",
