@@ -83,6 +83,20 @@ async def test_text_that_looks_like_the_name_is_left_alone(served: Served) -> No
     assert events[-1] == "[DONE]"
 
 
+async def test_a_client_that_goes_away_in_its_body_is_no_bug(tmp_path: Path) -> None:
+    with serve(tmp_path) as served:
+        port = int(served.url.rpartition(":")[2])
+        head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{"
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head)
+        await writer.drain()
+        await asyncio.sleep(0.2)
+        writer.transport.abort()
+        await asyncio.sleep(0.2)
+        wait_for(lambda: '"client_gone"' in served.stderr, "it is told")
+        assert "Traceback" not in served.stderr
+
+
 @pytest.mark.parametrize("path", ["/apply-template", "/v1/messages/count_tokens"])
 async def test_a_prompt_and_a_count_need_not_have_the_form(tmp_path: Path, path: str) -> None:
     tool = {"name": "f", "input_schema": {"type": "object", "properties": {"a": {"type": "null"}}}}

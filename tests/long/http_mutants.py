@@ -34,7 +34,8 @@ BODIES: dict[str, Any] = {
     "/infill": {"input_prefix": "a", "input_suffix": "b"},
     "/v1/fine_tuning/jobs": JOB,
     "/corral/v1/jobs": {"kind": "quantize", "spec": {"model": "tiny", "types": ["Q4_K_M"]}},
-    "/corral/v1/keys": KEY,
+    # Mostly refused: every key that is made stays in memory, as it must.
+    "/corral/v1/keys": KEY | {"unknown": 1},
     "/corral/v1/keys/x/rotate": {"keep_seconds": 5},
     "/v1/uploads": UPLOAD,
     "/v1/uploads/x/complete": {"part_ids": ["a", "b"], "md5": "0" * 32},

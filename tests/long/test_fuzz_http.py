@@ -25,7 +25,7 @@ KEY = "corral-test-key-of-an-administrator"
 AT_ONCE = 16
 # What a request may take: body_timeout below, and room for a busy machine.
 WITHIN = 20.0
-GROWTH = 1.15
+GROWTH = 1.05
 SETTINGS = {
     "CORRAL_API_KEYS": KEY,
     "CORRAL_WORKER_COUNT": "0",
@@ -130,4 +130,5 @@ def test_fifty_thousand_mutated_requests(tmp_path: Path) -> None:
         assert served.process.poll() is None
         assert right(url)
         assert after < before * GROWTH
-        assert "Traceback" not in served.stderr
+        at = served.stderr.find("Traceback")
+        assert at < 0, served.stderr[max(0, at - 500) : at + 5000]

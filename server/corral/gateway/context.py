@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Self
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from corral.errors import CorralError
@@ -101,6 +102,9 @@ class ContextMiddleware:
                 await self._app(scope, receive, tap)
             except CorralError as error:
                 await _answer_error(context, tap, error)
+            except ClientDisconnect:
+                # In the middle of its body: there is nobody to answer, and nothing went wrong here.
+                context.outcome = "client_gone"
             # The edge of a request: a bug must become an answer, not a dropped connection.
             except Exception:  # noqa: BLE001
                 errors.exception("unhandled error", extra={"request_id": context.id})
