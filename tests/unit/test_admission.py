@@ -168,3 +168,41 @@ async def test_nobody_is_forgotten_and_adapters_never_mix(seed: int) -> None:
     cut = sum(isinstance(result, asyncio.CancelledError) for result in results)
     assert served + cut == 60, results
     assert admission._lines == {}
+
+
+async def test_in_a_full_line_who_asks_most_makes_room_for_who_asks_less() -> None:
+    queue, _ = line(size=4)
+    for _ in range(SLOTS):
+        queue.join(seat(key="greedy"))
+    waiting = [queue.join(seat(key="greedy")) for _ in range(4)]
+    modest = queue.join(seat(key="modest"))
+    assert modest is not None
+    last = waiting[-1]
+    assert last is not None
+    assert isinstance(last.exception(), RateLimited), "its last came last"
+    assert [told.done() for told in waiting if told] == [False, False, False, True]
+    queue.give_up(seat(key="greedy"), last)  # its client goes away in the same moment
+    assert queue.running == ("a", SLOTS)
+    with pytest.raises(RateLimited):
+        queue.join(seat(key="greedy"))
+    queue.join(seat(key="modest"))
+    with pytest.raises(RateLimited):
+        queue.join(seat(key="modest"))
+    for _ in range(2 * SLOTS):
+        queue.leave(1)
+    assert queue.idle
+
+
+async def test_one_sent_away_is_told_and_takes_nothing_with_it() -> None:
+    admission = Admission(1)
+
+    async def ask(key: str) -> str:
+        async with admission.seat(seat(key=key, slots=1)):
+            await asyncio.sleep(0.01)
+            return key
+
+    tasks = [asyncio.create_task(ask(key)) for key in ("greedy", "greedy", "greedy", "modest")]
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+    assert done[0] == "greedy"
+    assert [type(each) for each in done].count(RateLimited) == 2
+    assert admission.busy() == {}

@@ -4,7 +4,7 @@ llama-server works on slots together only where they have the same adapters: a r
 one waits inside it until every slot of the first has ended, and as long as the first is asked for
 again in time, for ever. So requests of one adapter are let in together, for a turn of bounded
 length; then the slots run empty and the adapter that has waited longest has its turn. Among the
-requests of one adapter API keys take turns. Not covered: an answer under way is never interrupted,
+requests of one adapter API keys take turns, and in a full line the key with most requests makes room. Not covered: an answer under way is never interrupted,
 so a long one delays the other adapters to its end.
 
 One event loop's; whatever holds no `await` is one step to everybody else.
@@ -76,7 +76,7 @@ class Line:
             self._start(seat.model)
             return None
         if self._count >= self._size:
-            raise self._full(seat)
+            self._make_room(seat)
         told = asyncio.get_running_loop().create_future()
         keys = self._waiting.setdefault(seat.model, OrderedDict())
         keys.setdefault(seat.key, deque()).append(told)
@@ -93,12 +93,29 @@ class Line:
     def give_up(self, seat: Seat, told: asyncio.Future[None]) -> None:
         """A request that waits goes away, perhaps in the moment in which it was let in."""
         if told.done():
-            self._running -= 1
+            # Sent away meanwhile, it has neither a slot nor a place.
+            self._running -= told.exception() is None
         else:
             self._waiting[seat.model][seat.key].remove(told)
             self._count -= 1
             self._strike(seat.model, seat.key)
         self._admit()
+
+    def _make_room(self, seat: Seat) -> None:
+        """In a full line the key that has most requests there gives up its last place to one that has
+        fewer: else who asks most would have the line to itself. Raises RateLimited for `seat` where
+        its key is no better."""
+        held = Counter[str]()
+        for keys in self._waiting.values():
+            held.update({key: len(line) for key, line in keys.items()})
+        greedy, most = max(held.items(), key=lambda each: each[1], default=("", 0))
+        if most <= held[seat.key] + 1:
+            raise self._full(seat)
+        model = max(self._waiting, key=lambda name: len(self._waiting[name].get(greedy, ())))
+        told = self._waiting[model][greedy].pop()
+        self._count -= 1
+        self._strike(model, greedy)
+        told.set_exception(self._full(seat))
 
     def _may_run(self, model: str) -> bool:
         if not self._running:
