@@ -53,13 +53,18 @@ class Scenario:
         return Request("/chat/completions", json.dumps(body).encode(), target.headers)
 
 
+OWN = ("corral", "direct")
 # /proc counts CPU in hundredths of a second: so many requests that one is a few percent.
 STREAMS = [Scenario(f"{n} streams", True, n, 120) for n in (1, 8, 32)]
 PLAIN = [Scenario(f"{n} plain", False, n, 400) for n in (1, 8, 32)]
 
 
+class BrokeDown(Exception):
+    """A target gave a wrong answer, or none."""
+
+
 async def measure(target: Target, scenario: Scenario, upstream: str) -> Row:
-    """Ask `target` once through the scenario."""
+    """Ask `target` once through the scenario. Raises BrokeDown."""
     before, began = target.cpu(), time.perf_counter()
     samples = await offer(
         target.url, scenario.request(target), scenario.connections, scenario.requests
@@ -82,21 +87,33 @@ def _check(target: Target, scenario: Scenario, samples: Iterable[Sample]) -> Non
     for sample in samples:
         short = scenario.stream and sample.events < (TOKENS * 0.9 if target.exact else 2)
         if sample.status != 200 or short:
-            raise SystemExit(f"error: {target.name} answered {sample} to `{scenario.name}`")
+            raise BrokeDown(f"{target.name} answered {sample} to `{scenario.name}`")
+
+
+async def attempt(target: Target, scenario: Scenario, upstream: str) -> list[Row]:
+    """The row, or none where a peer broke down: the run goes on without it. Corral's own failure, or that
+    of what all of them ask, ends the run."""
+    try:
+        return [await measure(target, scenario, upstream)]
+    except BrokeDown as error:
+        if target.name in OWN:
+            raise SystemExit(f"error: {error}") from None
+        print(f"{upstream}: {error}; left out", file=sys.stderr)
+        return []
 
 
 async def rounds(
     targets: list[Target], scenarios: list[Scenario], count: int, upstream: str
 ) -> list[Row]:
     """Every target through every scenario, `count` times, in a new order each time."""
-    order, rows = random.Random(1), []
+    order, rows = random.Random(1), list[Row]()
     for target in targets:
         for scenario in scenarios:
-            await measure(target, scenario, upstream)  # warm: pools filled, code paths compiled
+            await attempt(target, scenario, upstream)  # warm: pools filled, code paths compiled
     for number in range(count):
         for scenario in scenarios:
             for target in order.sample(targets, len(targets)):
-                rows.append(await measure(target, scenario, upstream))
+                rows += await attempt(target, scenario, upstream)
         print(f"{upstream}: round {number + 1} of {count}", file=sys.stderr)
     return rows
 
