@@ -42,6 +42,7 @@ EPOCHS = 30
 # Seconds of training, at most, before the next kill; drawn with a fixed seed.
 LONGEST = 1.5
 PATIENCE = 900
+STAGES = 6  # of a job without an evaluation
 BOUNDARIES = ("stage begun", "stage ended", "stage stored", "stage marked")
 
 
@@ -184,7 +185,7 @@ def test_a_worker_killed_at_every_boundary_of_every_stage(
     job_id = submit(settings, tmp_path, 1, evaluate=False)
     queue = Queue(database.ready(settings))
     killed: list[str] = []
-    for boundary in ("job claimed", "folder made", *BOUNDARIES * 6, "end stored"):
+    for boundary in ("job claimed", "folder made", *BOUNDARIES * STAGES, "end stored"):
         process = worker(settings, boundary)
         try:
             wait("the worker kills itself", lambda p=process: not p.is_alive())  # type: ignore[misc]
@@ -269,6 +270,14 @@ class Victims:
         found = self._of("finetune_lora.py")
         return next(pid for pid, argv in found if "keeper.py" not in argv)
 
+    def kill_stage(self) -> bool:
+        """SIGKILL to the program of the stage that runs; whether there was one."""
+        for pid, argv in self._of("/scripts/"):
+            if "keeper.py" not in argv:
+                os.kill(pid, signal.SIGKILL)
+                return True
+        return False
+
     def _of(self, *words: str) -> list[tuple[int, str]]:
         own = str(self._folder / "data").encode()
         return [
@@ -283,6 +292,34 @@ def _environment(pid: int) -> bytes:
         return Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return b""
+
+
+def test_server_and_program_killed_in_every_stage(
+    tmp_path: Path, undisturbed: Callable[[int], Any]
+) -> None:
+    settings = settings_of(tmp_path)
+    victims = Victims(tmp_path)
+    job_id = submit(settings, tmp_path, 1, evaluate=False)
+    queue = Queue(database.ready(settings))
+    killed: dict[str, set[str]] = {"server": set(), "program": set()}
+    try:
+        while (row := queue.get(job_id))["status"] not in ENDED:
+            stage = row["stage"] if row["status"] == "running" else None
+            if stage and stage not in killed["server"]:
+                victims.kill("server")
+                killed["server"].add(stage)
+            elif stage and stage not in killed["program"] and victims.kill_stage():
+                killed["program"].add(stage)
+            time.sleep(0.02)
+        assert manifests(settings, row) == undisturbed(1)
+        check_metrics(settings, row)
+        victims.process.stop()
+    finally:
+        victims.process.__exit__()
+    print(f"\nkilled: {killed}")
+    print("left:", check_nothing_is_left(settings, [job_id]))
+    assert len(killed["server"]) == STAGES
+    assert not victims._of("corral", "llama-server")
 
 
 def test_20_kills_at_random_moments_of_training(
