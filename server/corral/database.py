@@ -33,7 +33,8 @@ KEPT_ENGINES = 4
 MIGRATION_LOCK = 0x636F7272616C
 
 _engines: dict[str, Engine] = {}
-_upgraded: set[str] = set()
+# The addresses whose schema was brought up to date, each with the file that was there then.
+_upgraded: dict[str, tuple[int, int] | None] = {}
 _lock = threading.RLock()
 
 
@@ -45,27 +46,36 @@ def engine(settings: Settings) -> Engine:
             while len(_engines) >= KEPT_ENGINES:
                 oldest = next(iter(_engines))
                 _engines.pop(oldest).dispose()
-                _upgraded.discard(oldest)
+                _upgraded.pop(oldest, None)
             _engines[address] = _create(address)
         return _engines[address]
 
 
 def ready(settings: Settings) -> Engine:
-    """The engine with its schema up to date: checked once per process and address."""
-    made = engine(settings)
+    """The engine with its schema up to date: checked once per process, address and file."""
+    made, address = engine(settings), settings.database
     with _lock:
-        if not exists(settings):
-            made.dispose()  # connections to a file that was deleted would go on using it
-            _upgraded.discard(settings.database)
-        if settings.database not in _upgraded:
+        if address not in _upgraded or _upgraded[address] != _file(settings):
+            # Connections to a file that was moved or deleted would go on using it; and a connection
+            # made in that moment leaves an empty file in its place.
+            made.dispose()
             upgrade(made)
-            _upgraded.add(settings.database)
+            _upgraded[address] = _file(settings)
     return made
 
 
 def exists(settings: Settings) -> bool:
     """Whether there is a database to read, as far as can be told without connecting."""
     return settings.database_file is None or settings.database_file.exists()
+
+
+def _file(settings: Settings) -> tuple[int, int] | None:
+    """Which file the database is, by device and inode; None where there is none or it is no file."""
+    try:
+        found = settings.database_file.stat() if settings.database_file else None
+    except FileNotFoundError:
+        return None
+    return (found.st_dev, found.st_ino) if found else None
 
 
 @contextmanager

@@ -112,6 +112,29 @@ def test_a_deleted_database_is_made_anew(settings: Settings) -> None:
         assert connection.execute(VALUE).scalar() == 0
 
 
+@pytest.mark.parametrize("content", ["empty", "another"])
+def test_a_database_put_in_its_place_is_used(settings: Settings, content: str) -> None:
+    """`empty`: what a connection leaves that was made just after the file went away."""
+    file = settings.database_file
+    assert file is not None
+    database.ready(settings)
+    for path in list(file.parent.glob("corral.db*")):
+        path.rename(path.with_name("away-" + path.name))
+    if content == "empty":
+        file.touch()
+    else:
+        other = database.ready(Settings(database_url=f"sqlite:///{file}-other"))
+        other.dispose()
+        Path(f"{file}-other").rename(file)
+    with database.writing(database.ready(settings)) as connection:
+        connection.execute(sa.update(tables.counters).values(value=7))
+    away = Settings(database_url=f"sqlite:///{file.with_name('away-corral.db')}")
+    with database.reading(database.ready(settings)) as connection:
+        assert connection.execute(VALUE).scalar() == 7
+    with database.reading(database.ready(away)) as connection:
+        assert connection.execute(VALUE).scalar() == 0
+
+
 def test_a_database_of_a_newer_corral_is_left_alone(settings: Settings) -> None:
     engine = database.ready(settings)
     with database.writing(engine) as connection:
