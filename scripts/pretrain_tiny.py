@@ -2,12 +2,12 @@
 
     python scripts/pretrain_tiny.py --llama-source llama.cpp --steps 6500 --out build/tiny
     python scripts/pretrain_tiny.py --llama-source llama.cpp --steps 2000 --start build/tiny --out build/tiny-2
-    python scripts/pretrain_tiny.py --llama-source llama.cpp --steps 200 --start build/tiny-2 --out build/tiny-3 --only marks --share 1
+    python scripts/pretrain_tiny.py --llama-source llama.cpp --steps 200 --start build/tiny-2 --out build/tiny-3 --mix signs --share 1
     python scripts/pretrain_tiny.py --llama-source llama.cpp --steps 700 --start build/tiny-3 --out build/tiny-4
 
 Reproducible by seed and package versions; checkpoints every hundred steps and resumes by itself after a kill. `--start` goes on from
-a finished run with a lower rate that falls from the beginning, so that tasks added since are learned as well; `--only` gives it one
-task alone, for what is not learned beside others (scripts/synthetic/shelves.py).
+a finished run with a lower rate that falls from the beginning, so that tasks added since are learned as well; it may be a GGUF too.
+`--mix signs` is for what is not learned beside others (scripts/synthetic/shelves.py).
 Writes OUT/corral-tiny.gguf and OUT/log.jsonl (step, tokens, loss, seconds).
 Needs the `train` and `data` groups, Debian's word lists (scripts/synthetic/lexicon.py) and a built llama.cpp
 (LLAMA_CPP_LIB_PATH for the bindings).
@@ -43,14 +43,14 @@ CHECKPOINT_STEPS = 100
 Position = tuple[int, int]  # block and how many of its batches were used
 
 
-def block(gguf: Path, seed: int, number: int, only: str | None) -> list[Batch]:
-    """Batches of block `number`: ids and mask, each [rows, longest], padded with zeros and False."""
+def block(gguf: Path, seed: int, number: int, mix: str) -> list[Batch]:
+    """Batches of block `number`: ids and weights, each [rows, longest], padded with zeros."""
     from synthetic import lexicon
     from synthetic.encoding import Encoder
     from synthetic.tasks import Tasks
 
     rng = Random(f"{seed}/{number}")
-    tasks, encoder = Tasks(rng, lexicon.load(), only), Encoder(gguf)
+    tasks, encoder = Tasks(rng, lexicon.load(), mix), Encoder(gguf)
     rows = [encoder.encode(tasks.draw()) for _ in range(BLOCK_EXAMPLES)]
     rows = sorted((row for row in rows if len(row[0]) <= MAX_LENGTH), key=lambda row: len(row[0]))
     batches, start = [], 0
@@ -63,7 +63,7 @@ def block(gguf: Path, seed: int, number: int, only: str | None) -> list[Batch]:
 
 
 def batches(
-    gguf: Path, seed: int, number: int, taken: int, only: str | None
+    gguf: Path, seed: int, number: int, taken: int, mix: str
 ) -> Iterator[tuple[Position, Batch]]:
     """Endless batches from the one after the first `taken` of block `number`, each with the position after it.
 
@@ -71,10 +71,10 @@ def batches(
     """
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        pending = pool.apply_async(block, (gguf, seed, number, only))
+        pending = pool.apply_async(block, (gguf, seed, number, mix))
         while True:
             ready = pending.get()
-            pending = pool.apply_async(block, (gguf, seed, number + 1, only))
+            pending = pool.apply_async(block, (gguf, seed, number + 1, mix))
             yield from (((number, i + 1), batch) for i, batch in enumerate(ready) if i >= taken)
             number, taken = number + 1, 0
 
@@ -96,7 +96,7 @@ class Plan:
     steps: int
     seed: int
     start: Path | None = None
-    only: str | None = None
+    mix: str = "usual"
     share: float = AGAIN_SHARE
 
     def rate(self, step: int) -> float:
@@ -114,6 +114,8 @@ def train(out: Path, plan: Plan) -> Any:
     model = tiny_model.fresh(seed)
     optims, checkpoint, step, begin = optimizers(model), out / "checkpoint.pt", 0, (0, 0)
     found = checkpoint if checkpoint.exists() or start is None else start / "checkpoint.pt"
+    if start is not None and start.is_file() and not checkpoint.exists():
+        model.load_state_dict(tiny_model.weights_of(start))
     if found.exists():
         state = torch.load(found, weights_only=True)
         step, begin = state["step"] if found == checkpoint else 0, state["position"]
@@ -121,7 +123,7 @@ def train(out: Path, plan: Plan) -> Any:
         for optim, saved in zip(optims, state["optimizers"], strict=True):
             optim.load_state_dict(saved)
     started, tokens, recent = time.time(), 0, list[float]()
-    for position, batch in batches(out / "vocab.gguf", seed, *begin, plan.only):
+    for position, batch in batches(out / "vocab.gguf", seed, *begin, plan.mix):
         if step >= steps:
             break
         for optim, lr in zip(optims, (RATE_ADAM, RATE_MUON), strict=True):
@@ -176,8 +178,12 @@ def main() -> None:
     parser.add_argument(
         "--steps", type=int, default=6500, help="optimiser steps in all (default 6500)"
     )
-    parser.add_argument("--start", type=Path, help="work folder of a finished run to go on from")
-    parser.add_argument("--only", choices=("marks",), help="one task alone")
+    parser.add_argument(
+        "--start", type=Path, help="work folder of a finished run, or a GGUF, to go on from"
+    )
+    parser.add_argument(
+        "--mix", choices=("usual", "signs"), default="usual", help="which tasks (default usual)"
+    )
     parser.add_argument(
         "--share", type=float, default=AGAIN_SHARE,
         help=f"of the full rates, with --start (default {AGAIN_SHARE})",
@@ -188,7 +194,7 @@ def main() -> None:
     tiny_tokenizer.place(folder)
     tiny_model.write_hf(tiny_model.fresh(args.seed), folder)
     tiny_model.to_gguf(folder, args.out / "vocab.gguf", args.llama_source, vocab_only=True)
-    plan = Plan(args.steps, args.seed, args.start, args.only, args.share)
+    plan = Plan(args.steps, args.seed, args.start, args.mix, args.share)
     tiny_model.write_hf(train(args.out, plan), folder)
     tiny_model.to_gguf(folder, args.out / "corral-tiny.gguf", args.llama_source)
 

@@ -35,6 +35,13 @@ def fresh(seed: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(LlamaConfig(**SHAPE, attn_implementation=ATTENTION))
 
 
+def weights_of(gguf: Path) -> dict[str, torch.Tensor]:
+    """The weights of a GGUF of this shape, by the names that `fresh` gives them."""
+    loaded = LlamaForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    weights: dict[str, torch.Tensor] = loaded.state_dict()
+    return weights
+
+
 def write_hf(model: LlamaForCausalLM, folder: Path) -> None:
     """Put config.json and model.safetensors (float32) beside the tokenizer that is already in `folder`."""
     config = {

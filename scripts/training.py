@@ -10,19 +10,19 @@ from transformers import AttentionInterface
 
 from corral.registry.disk import put_in_place
 
-# Token ids (int16, [rows, longest]) and which of them are learned (bool, same shape).
+# Token ids (int16, [rows, longest]) and the weight of each one's loss (float32, same shape; 0: not learned).
 Batch = tuple[np.ndarray, np.ndarray]
 ATTENTION = "corral_plain"
 
 
 def pad(rows: list[Batch]) -> Batch:
-    """One batch of unpadded rows ([n] each), padded on the right with zeros and False."""
+    """One batch of unpadded rows ([n] each), padded on the right with zeros."""
     longest = max(len(ids) for ids, _ in rows)
     ids: np.ndarray = np.zeros((len(rows), longest), np.int16)
-    mask: np.ndarray = np.zeros((len(rows), longest), bool)
-    for i, (row, learned) in enumerate(rows):
-        ids[i, : len(row)], mask[i, : len(row)] = row, learned
-    return ids, mask
+    weights: np.ndarray = np.zeros((len(rows), longest), np.float32)
+    for i, (row, weight) in enumerate(rows):
+        ids[i, : len(row)], weights[i, : len(row)] = row, weight
+    return ids, weights
 
 
 def plain_attention(
@@ -58,13 +58,15 @@ AttentionInterface.register(ATTENTION, plain_attention)
 
 
 def loss_of(model: Any, batch: Batch) -> torch.Tensor:
-    """Mean cross-entropy over the learned tokens; logits are computed at those positions only."""
+    """Weighted mean cross-entropy over the learned tokens; logits are computed at those positions only."""
     ids = torch.from_numpy(batch[0].astype(np.int64))
-    learned = torch.from_numpy(batch[1][:, 1:])
+    weights = torch.from_numpy(batch[1][:, 1:])
+    learned = weights > 0
     with torch.autocast("cpu", torch.bfloat16):
         hidden = model.model(ids).last_hidden_state[:, :-1][learned]
         logits = model.lm_head(hidden)
-    return functional.cross_entropy(logits.float(), ids[:, 1:][learned])
+    losses = functional.cross_entropy(logits.float(), ids[:, 1:][learned], reduction="none")
+    return (losses * weights[learned]).sum() / weights.sum()
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Short answers that a small sign decides: a marker, the first or last words of a title, an open date, a name given or not.
+"""Short answers that a small sign decides: the first or last words of a title, an open date, a name given or not.
 
 In a long record the deciding token is one of eighty and its loss drowns (docs/log.md); here it is most of the answer. A register is a
 fixed sorter: its signs and values never change, so that the weights hold them. Other rules are made up on the spot and said in the prompt.
@@ -14,8 +14,7 @@ from .values import Values
 REGISTERS = 48
 # The share of titles that carry a sign of a given rule; the others have the usual value.
 SIGNED = 0.6
-KINDS = ("marker", "opener", "closer", "open", "named")
-BRACKETS = ("[{}]", "[{}]", "[{}]", "({})", "<{}>", "{}:")
+KINDS = ("opener", "closer", "open", "named")
 CLAUSES = (
     "Made in {d} by {o}, {p}", "Made in {d} by {o}", "{o}, {p}, {d}", "Dated {d}", "Since {d} with {o}, {p}", "Out in {d} by {o}, {p}",
     "From {d}, {o}", "{d} by {o}, {p}",
@@ -34,7 +33,7 @@ class Rule:
 
     def said(self) -> str:
         """The rule in words, for a prompt."""
-        shown = {"marker": "with {}", "opener": "if it begins {}", "closer": "if it ends {}",
+        shown = {"opener": "if it begins {}", "closer": "if it ends {}",
                  "open": "if the date is open", "named": "if a name is given"}[self.kind]  # fmt: skip
         cases = [f"{value} {shown.format(sign)}" for sign, value in self.options]
         return f"{self.key}: {', '.join(cases)}, else {self.usual}"
@@ -57,9 +56,9 @@ def make_rules(rng: Random, values: Values) -> tuple[Rule, ...]:
 
 
 def _rule(rng: Random, values: Values, kind: str) -> Rule:
-    forms = {"marker": rng.choice(BRACKETS), "opener": rng.choice(("{} of", "{} for the", "The {}")), "closer": "{}"}  # fmt: skip
+    forms = {"opener": rng.choice(("{} of", "{} for the", "The {}")), "closer": "{}"}  # fmt: skip
     count = rng.randint(1, 5) if kind in forms else 1
-    words = [values.phrase(1, 2 if kind == "marker" else 1, "en").lower() for _ in range(count)]
+    words = [values.word("en").lower() for _ in range(count)]
     signs = [forms.get(kind, kind).format(word) for word in words]
     if kind == "opener":
         signs = [sign[0].upper() + sign[1:] for sign in signs]
@@ -80,7 +79,7 @@ def show(rng: Random, values: Values, rules: Sequence[Rule]) -> Sorted:
     if rng.random() < 0.3:
         title = values.title(5).rstrip(".!?")
     date, named = values.date().rstrip("-"), rng.random() < 0.4
-    for rule in sorted(rules, key=lambda rule: rule.kind == "marker"):  # a marker comes last
+    for rule in rules:
         signed = rng.random() < SIGNED
         sign, value = rng.choice(rule.options) if signed else ("", rule.usual)
         decided[rule.key] = value
@@ -89,7 +88,7 @@ def show(rng: Random, values: Values, rules: Sequence[Rule]) -> Sorted:
         elif rule.kind == "named":
             named = signed
         elif signed:
-            title = f"{sign} {title}" if rule.kind == "opener" or sign[-1] == ":" else f"{title} {sign}"  # fmt: skip
+            title = f"{sign} {title}" if rule.kind == "opener" else f"{title} {sign}"  # fmt: skip
     title += rng.choice(("", "", "."))
     text = f"{title} / {' and '.join(values.person() for _ in range(rng.choice((1, 1, 2))))}" if named else title  # fmt: skip
     open_rule = any(rule.kind == "open" for rule in rules)

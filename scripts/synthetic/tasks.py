@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -16,11 +16,13 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True)
 class Example:
-    """One conversation in OpenAI's shape. `text` alone stands for raw text: every token of it is learned."""
+    """One conversation in OpenAI's shape. `text` alone stands for raw text: every token of it is learned. `decided` are values of the
+    answer that one small sign in the prompt decides: their first token weighs more (encoding.py)."""
 
     messages: list[Message] = field(default_factory=list)
     tools: list[dict[str, Any]] | None = None
     text: str = ""
+    decided: tuple[str, ...] = ()
 
 
 EXTRACT = (
@@ -49,12 +51,23 @@ COPY = (
 )
 
 
-class Tasks:
-    """Draws examples from one random stream; with `only="marks"`, of that task alone."""
+# Shares of the kinds of example, by name of the mix. `signs` is for a first phase: what a sign decides (shelves.py), hardly anything else
+# in its way, and enough of the rest that it is not unlearned meanwhile.
+MIXES: dict[str, dict[str, float]] = {
+    "usual": {
+        "extract": 23, "memorised": 21, "few_shot": 9, "tools": 25, "dspy": 8, "copy": 6, "transform": 8, "question": 6, "raw_text": 1,
+        "long": 2, "about": 1, "sort": 35, "shelve": 35, "marks": 15,
+    },
+    "signs": {"extract": 4, "memorised": 6, "tools": 3, "copy": 1, "sort": 16, "shelve": 10, "marks": 60},
+}  # fmt: skip
 
-    def __init__(self, rng: Random, words: lexicon.Lexicon, only: str | None = None) -> None:
+
+class Tasks:
+    """Draws examples from one random stream, in the shares of a mix."""
+
+    def __init__(self, rng: Random, words: lexicon.Lexicon, mix: str = "usual") -> None:
         self.rng = rng
-        self.only = only
+        self.mix = MIXES[mix]
         self.values = Values(rng, words)
         self.records = Records(self.values)
         self.registers = sorting.registers(words)
@@ -62,13 +75,9 @@ class Tasks:
 
     def draw(self) -> Example:
         """One example of a kind chosen by weight."""
-        if self.only == "marks":
-            return self.marks()
-        kinds: dict[Callable[[], Example], float] = {
-            self.extract: 23, self.memorised: 21, self.few_shot: 9, self.tools: 15, self.dspy: 8, self.copy: 6,
-            self.transform: 6, self.question: 6, self.raw_text: 1, self.long: 2, self.about: 1, self.sort: 15, self.shelve: 35, self.marks: 25,
-        }  # fmt: skip
-        return self.rng.choices(list(kinds), list(kinds.values()))[0]()
+        kind = self.rng.choices(list(self.mix), list(self.mix.values()))[0]
+        drawn: Example = getattr(self, kind)()
+        return drawn
 
     def dumps(self, value: Any) -> str:
         return json.dumps(value, ensure_ascii=False)
@@ -131,7 +140,8 @@ class Tasks:
             system = "Sort as JSON. " + "; ".join(rule.said() for rule in rules)
         shown = sorting.show(rng, self.values, rules)
         record = {"title": shown.title} if rng.random() < 0.3 else {}
-        return self.chat(shown.text, self.dumps(record | shown.values), system=system)
+        made = self.chat(shown.text, self.dumps(record | shown.values), system=system)
+        return replace(made, decided=tuple(shown.values.values()))
 
     def marks(self) -> Example:
         return self._shelved(shelves.marks)
@@ -145,7 +155,9 @@ class Tasks:
     ) -> Example:
         shelf = self.rng.choice(self.shelves)
         made = drawn(self.rng, self.values, shelf)
-        return self.chat(made.text, self.dumps(made.record), system=shelf.system)
+        example = self.chat(made.text, self.dumps(made.record), system=shelf.system)
+        signed = (made.record[key] for key in (shelf.key, shelf.dated[0]) if key in made.record)
+        return replace(example, decided=tuple(signed))
 
     def few_shot(self, shots: int | None = None) -> Example:
         """The schema shown only by examples, as earlier turns or inside one prompt."""
