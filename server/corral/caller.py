@@ -13,6 +13,8 @@ HOUSE = "local"
 
 Permission = Literal["inference", "files", "training", "admin"]
 PERMISSIONS: tuple[Permission, ...] = ("inference", "files", "training", "admin")
+# Whose requests wait for whose, where several wait for the same model.
+Priority = Literal["high", "normal", "low"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Caller:
     owner: str = HOUSE
     scopes: frozenset[str] = frozenset(PERMISSIONS)
     models: frozenset[str] | None = None
+    priority: Priority = "normal"
 
     def may(self, permission: Permission) -> bool:
         """Whether its scopes allow that; `admin` allows everything."""

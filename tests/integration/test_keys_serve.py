@@ -175,3 +175,53 @@ def test_a_made_key_lets_it_listen_to_other_machines(tmp_path: Path) -> None:
     with serve(tmp_path, CORRAL_HOST="0.0.0.0") as served:
         port = served.url.rpartition(":")[2]
         assert status(f"http://127.0.0.1:{port}") == 401
+
+
+async def test_a_key_of_high_priority_goes_first_and_flex_last(tmp_path: Path) -> None:
+    stop = tmp_path / "stop"
+    with serve(tmp_path, CORRAL_SLOTS="1") as served:
+        high = make(served.data_dir, "--priority", "high")["key"]
+        normal = make(served.data_dir)["key"]
+        await asyncio.to_thread(seconds_until, served.url, normal, 200)
+        order: list[str] = []
+
+        async def one(name: str, secret: str, **body: Any) -> Any:
+            headers = {"Authorization": f"Bearer {secret}"}
+            url = served.url + "/v1/chat/completions"
+            async with (
+                aiohttp.ClientSession(headers=headers) as session,
+                session.post(url, json=body) as answer,
+            ):
+                text = await answer.text()
+                order.append(name)
+                return text if body["stream"] else json.loads(text)
+
+        async def waiting(count: int) -> None:
+            async with aiohttp.ClientSession(
+                headers={"Authorization": f"Bearer {admin}"}
+            ) as session:
+                while True:
+                    async with session.get(served.url + "/metrics") as answer:
+                        if f'corral_waiting{{model="tiny"}} {count}.0' in await answer.text():
+                            return
+
+        admin = make(served.data_dir, "--scopes", "admin")["key"]
+        await asyncio.to_thread(seconds_until, served.url, admin, 200)
+        until_stop = chat(stream=True, until=str(stop), delay=0.01)
+        running = asyncio.create_task(one("first", high, **until_stop, service_tier="auto"))
+        await asyncio.to_thread(wait_for, lambda: "stream begins" in served.llama_log, "it runs")
+        tasks = []
+        for name, secret, body in (
+            ("flex", high, {"service_tier": "flex"}),
+            ("normal", normal, {"service_tier": "priority"}),
+            ("high", high, {}),
+        ):
+            tasks.append(asyncio.create_task(one(name, secret, **chat(), **body)))
+            await waiting(len(tasks))
+        stop.touch()
+        flex, plain, unsaid = await asyncio.gather(*tasks)
+        assert order == ["first", "high", "normal", "flex"]
+        assert flex["service_tier"] == "flex"
+        assert plain["service_tier"] == "default", "the key's own"
+        assert "service_tier" not in unsaid
+        assert '"model":"tiny","service_tier":"priority"' in await running

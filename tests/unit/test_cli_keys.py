@@ -36,9 +36,9 @@ def test_the_key_alone_goes_to_stdout_and_opens(clean_environment: Path) -> None
 def test_what_is_asked_for_is_made() -> None:
     made = create(
         "--scopes", "training, files", "--models", "x,gpt-4o", "--owner", "team", "--rpm", "1",
-        "--tpm", "2", "--budget", "3", "--expires", "2d",
+        "--tpm", "2", "--budget", "3", "--expires", "2d", "--priority", "low",
     )  # fmt: skip
-    kept = ("scopes", "models", "owner", "rpm", "tpm", "budget")
+    kept = ("scopes", "models", "owner", "rpm", "tpm", "budget", "priority")
     assert [made[name] for name in kept] == [
         ["files", "training"],
         ["gpt-4o", "x"],
@@ -46,11 +46,15 @@ def test_what_is_asked_for_is_made() -> None:
         1,
         2,
         3,
+        "low",
     ]
     assert abs(made["expires_at"] - time.time() - 2 * 86400) < 60
     assert create("--expires", "2027-01-31")["expires_at"] == 1801353600
     assert [key["id"] for key in run("keys", "ls")][1] == made["id"]
     assert "key" not in run("keys", "ls")[0]
+    table = CliRunner().invoke(app, ["keys", "ls"], env={"COLUMNS": "200"}).stdout
+    assert "PRIORITY" in table.splitlines()[0]
+    assert " low " in table.splitlines()[2]
 
 
 @pytest.mark.parametrize(
@@ -61,6 +65,7 @@ def test_what_is_asked_for_is_made() -> None:
         (("--expires", "5y"), "write it like 90m, 12h or 30d"),
         (("--expires", "2027-02-31"), "'2027-02-31'"),
         (("--owner", "a/b"), "`owner`"),
+        (("--priority", "urgent"), "`priority`"),
     ],
 )
 def test_what_makes_no_sense_is_refused(words: tuple[str, ...], said: str) -> None:

@@ -32,6 +32,9 @@ def create(
     rpm: Annotated[int | None, typer.Option(min=1, help="Requests a minute.")] = None,
     tpm: Annotated[int | None, typer.Option(min=1, help="Tokens a minute.")] = None,
     budget: Annotated[int | None, typer.Option(min=1, help="Tokens in all.")] = None,
+    priority: Annotated[
+        str, typer.Option(help="high, normal or low: whose requests wait for whose.")
+    ] = "normal",
     expires: Annotated[str, typer.Option(help="Like 30d, 12h, or 2027-01-31 (UTC).")] = "",
     as_json: AsJson = False,
     url: Corral = "",
@@ -40,6 +43,7 @@ def create(
 ) -> None:
     """Make a key. It is printed now and never again: only its hash is kept."""
     request: dict[str, Any] = {"name": name, "owner": owner, "scopes": _listed(scopes)}
+    request["priority"] = priority
     limits = {"models": _listed(models) or None, "rpm": rpm, "tpm": tpm, "budget": budget}
     request |= {key: value for key, value in limits.items() if value is not None}
     if expires:
@@ -130,7 +134,9 @@ def _print_table(found: list[dict[str, Any]]) -> None:
 
     table = Table(box=None, pad_edge=False)
     table.add_column("ID", no_wrap=True, min_width=20)
-    for heading in ("NAME", "OWNER", "STATUS", "SCOPES", "MODELS", "LIMITS", "SPENT", "EXPIRES"):
+    for heading in (
+        "NAME", "OWNER", "STATUS", "SCOPES", "MODELS", "PRIORITY", "LIMITS", "SPENT", "EXPIRES",
+    ):  # fmt: skip
         table.add_column(heading)
     for key in found:
         table.add_row(
@@ -140,6 +146,7 @@ def _print_table(found: list[dict[str, Any]]) -> None:
             key["status"],
             ", ".join(key["scopes"]),
             Text("all" if key["models"] is None else ", ".join(key["models"])),
+            key["priority"],
             _limits(key),
             f"{key['spent']:,}",
             _time(key["expires_at"]),

@@ -4,8 +4,11 @@ llama-server works on slots together only where they have the same adapters: a r
 one waits inside it until every slot of the first has ended, and as long as the first is asked for
 again in time, for ever. So requests of one adapter are let in together, for a turn of bounded
 length; then the slots run empty and the adapter that has waited longest has its turn. Among the
-requests of one adapter API keys take turns, and in a full line the key with most requests makes room. Not covered: an answer under way is never interrupted,
-so a long one delays the other adapters to its end.
+requests of one adapter API keys take turns, and in a full line the key with most requests makes room.
+
+A request of a better rank goes first, also before another adapter's turn has ended; `waiting` says
+how nobody starves. Not covered: an answer under way is never interrupted, so a long one delays all
+others to its end.
 
 One event loop's; whatever holds no `await` is one step to everybody else.
 """
@@ -14,11 +17,12 @@ import asyncio
 import contextlib
 import math
 import time
-from collections import Counter, OrderedDict, deque
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from corral.errors import RateLimited
+from corral.gateway.waiting import RANKS, Waiting
 
 # How long an adapter may let new requests in while another waits. Every change of turns costs the time in
 # which the slots run empty; a longer turn costs the others their first token (docs/log.md).
@@ -29,15 +33,14 @@ NEW_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Seat:
-    """What a request needs: a slot of `section`, which has `slots`, for `model`, asked by `key`."""
+    """What a request needs: a slot of `section`, which has `slots`, for `model`, asked by `key`. `rank`
+    is an index of RANKS."""
 
     section: str
     slots: int
     model: str
     key: str
-
-
-Waiting = OrderedDict[str, deque[asyncio.Future[None]]]
+    rank: int = RANKS.index("normal")
 
 
 class Line:
@@ -50,9 +53,7 @@ class Line:
         self._running = 0
         self._model = ""
         self._turn_began = 0.0
-        # Adapters in the order in which they get their turn, and in each the keys likewise.
-        self._waiting: OrderedDict[str, Waiting] = OrderedDict()
-        self._count = 0
+        self._waiting = Waiting()
         self._seconds = 1.0
 
     @property
@@ -62,25 +63,23 @@ class Line:
 
     def waiting(self) -> dict[str, int]:
         """How many wait, by model."""
-        return {model: sum(map(len, keys.values())) for model, keys in self._waiting.items()}
+        return self._waiting.by_model()
 
     @property
     def idle(self) -> bool:
         """Whether nobody runs or waits."""
-        return not self._running and not self._count
+        return not self._running and not self._waiting
 
     def join(self, seat: Seat) -> asyncio.Future[None] | None:
         """None when `seat` is given at once; else what tells that it is. Raises RateLimited."""
         self._slots = seat.slots
-        if not self._count and self._may_run(seat.model):
+        if not self._waiting and self._may_run(seat.model):
             self._start(seat.model)
             return None
-        if self._count >= self._size:
+        if len(self._waiting) >= self._size:
             self._make_room(seat)
         told = asyncio.get_running_loop().create_future()
-        keys = self._waiting.setdefault(seat.model, OrderedDict())
-        keys.setdefault(seat.key, deque()).append(told)
-        self._count += 1
+        self._waiting.add(seat.model, seat.key, seat.rank, told, self._clock())
         self._admit()
         return told
 
@@ -96,26 +95,16 @@ class Line:
             # Sent away meanwhile, it has neither a slot nor a place.
             self._running -= told.exception() is None
         else:
-            self._waiting[seat.model][seat.key].remove(told)
-            self._count -= 1
-            self._strike(seat.model, seat.key)
+            self._waiting.drop(seat.model, seat.key, told)
         self._admit()
 
     def _make_room(self, seat: Seat) -> None:
-        """In a full line the key that has most requests there gives up its last place to one that has
-        fewer: else who asks most would have the line to itself. Raises RateLimited for `seat` where
-        its key is no better."""
-        held = Counter[str]()
-        for keys in self._waiting.values():
-            held.update({key: len(line) for key, line in keys.items()})
-        greedy, most = max(held.items(), key=lambda each: each[1], default=("", 0))
-        if most <= held[seat.key] + 1:
-            raise self._full(seat)
-        model = max(self._waiting, key=lambda name: len(self._waiting[name].get(greedy, ())))
-        told = self._waiting[model][greedy].pop()
-        self._count -= 1
-        self._strike(model, greedy)
-        told.set_exception(self._full(seat))
+        """Send somebody away for `seat`. Raises RateLimited for it where nobody has to go."""
+        full = self._full(seat)
+        told = self._waiting.make_room(seat.key, seat.rank)
+        if told is None:
+            raise full
+        told.set_exception(full)
 
     def _may_run(self, model: str) -> bool:
         if not self._running:
@@ -128,44 +117,28 @@ class Line:
         self._running += 1
 
     def _admit(self) -> None:
-        while self._count and (not self._running or self._running < self._slots):
+        waiting = self._waiting
+        while waiting and (not self._running or self._running < self._slots):
+            rank = waiting.best(self._clock())
+            over = self._clock() - self._turn_began >= TURN_SECONDS
             if not self._running:
-                self._next_turn()
-            others = len(self._waiting) > (self._model in self._waiting)
-            over = others and self._clock() - self._turn_began >= TURN_SECONDS
-            if self._model not in self._waiting or (over and self._running):
+                self._next_turn(rank, over=over)
+            # The slots run empty for another adapter: of a better rank, or in its turn.
+            elif not waiting.has(rank, self._model) or (over and waiting.others(rank, self._model)):
                 return
-            self._let_in()
+            self._running += 1
+            waiting.take(rank, self._model).set_result(None)
 
-    def _next_turn(self) -> None:
+    def _next_turn(self, rank: int, *, over: bool) -> None:
         """The slots are empty: whose turn it is now."""
-        over = self._clock() - self._turn_began >= TURN_SECONDS
-        if self._model in self._waiting and over:
-            self._waiting.move_to_end(self._model)
-        if over or self._model not in self._waiting:
-            self._model, self._turn_began = next(iter(self._waiting)), self._clock()
-
-    def _let_in(self) -> None:
-        keys = self._waiting[self._model]
-        key, line = next(iter(keys.items()))
-        told = line.popleft()
-        keys.move_to_end(key)
-        self._count -= 1
-        self._strike(self._model, key)
-        self._running += 1
-        told.set_result(None)
-
-    def _strike(self, model: str, key: str) -> None:
-        keys = self._waiting[model]
-        if not keys[key]:
-            del keys[key]
-        if not keys:
-            del self._waiting[model]
+        if over or not self._waiting.has(rank, self._model):
+            self._model = self._waiting.first(rank, after=self._model if over else None)
+            self._turn_began = self._clock()
 
     def _full(self, seat: Seat) -> RateLimited:
-        seconds = max(1, math.ceil(self._seconds * self._count / seat.slots))
+        seconds = max(1, math.ceil(self._seconds * len(self._waiting) / seat.slots))
         return RateLimited(
-            f"{self._count} requests wait for `{seat.section}`, as many as may (setting `queue_size`);"
+            f"{len(self._waiting)} requests wait for `{seat.section}`, as many as may (setting `queue_size`);"
             f" try again in {seconds} s",
             code="queue_full",
             headers={

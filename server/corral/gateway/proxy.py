@@ -35,8 +35,8 @@ BROKE_OFF = "llama-server ended in the middle of the answer; what came before ma
 @dataclass(frozen=True)
 class Exchange:
     """What to ask of llama-server, and under which name to answer. `seat` is what the request takes
-    there while it runs; None for what needs no slot. An answer that has not the `form` is asked for
-    `retries` times more while nothing of it has been sent."""
+    there while it runs; None for what needs no slot. `tier` is told in the answer. An answer that has
+    not the `form` is asked for `retries` times more while nothing of it has been sent."""
 
     path: str
     body: bytes
@@ -45,6 +45,7 @@ class Exchange:
     dialect: Dialect
     prompt: str
     seat: Seat | None = None
+    tier: str | None = None
     stream: bool = False
     shape: ResponsesShape | None = None
     form: Form | None = None
@@ -139,7 +140,7 @@ class Relay(Response):
         if raw.rstrip()[-1:] not in (b"}", b"]"):
             raise UpstreamError(BROKE_OFF, headers={"Retry-After": "1"})
         context.spent(of_whole(raw))
-        old, new = renaming(self._exchange.section, self._exchange.asked)
+        old, new = renaming(self._exchange.section, self._exchange.asked, self._exchange.tier)
         shape = self._exchange.shape
         body = shape.whole(raw) if shape else raw.replace(old, new)
         if self._exchange.form is not None:
@@ -155,7 +156,7 @@ class Relay(Response):
         self, response: aiohttp.ClientResponse, send: Send, context: RequestContext
     ) -> None:
         exchange = self._exchange
-        rename = renaming(exchange.section, exchange.asked)
+        rename = renaming(exchange.section, exchange.asked, exchange.tier)
         if exchange.form is None:
             events = EventStream(exchange.dialect, rename, exchange.shape)
         else:

@@ -18,6 +18,7 @@ ECHOED: Mapping[str, Any] = {
     "parallel_tool_calls": True,
     "previous_response_id": None,
     "reasoning": None,
+    "service_tier": None,
     "temperature": None,
     "text": {"format": {"type": "text"}},
     "tool_choice": "auto",

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from corral.asking import caller
 from corral.errors import BadRequest
 from corral.gateway import body as bodies
-from corral.gateway import media
+from corral.gateway import media, tiers
 from corral.gateway.admission import Seat
 from corral.gateway.compat import fields, reconcile
 from corral.gateway.context import RequestContext
@@ -180,12 +180,14 @@ def _handler(passed: Passed) -> Callable[[Request, InGateway], Awaitable[Respons
             form = None  # refused where it cannot be; a prompt and a count have no form
         if passed.generates:
             bodies.with_defaults(body, serving.defaults(model))
+        rank = tiers.rank(who.priority, as_sent)
+        as_sent["service_tier"] = tier = tiers.told(rank, as_sent)
         shape = None
         if passed.dialect == "responses":
             limit = bodies.length_limit(body)
             shape = ResponsesShape(as_sent, asked, int(time.time()), limit)
         placement = serving.placement(model)
-        seat = Seat(placement.section, placement.slots, model.name, who.id)
+        seat = Seat(placement.section, placement.slots, model.name, who.id, rank)
         exchange = Exchange(
             path=passed.upstream,
             body=bodies.for_upstream(body, placement),
@@ -198,6 +200,7 @@ def _handler(passed: Passed) -> Callable[[Request, InGateway], Awaitable[Respons
             shape=shape,
             form=form,
             retries=gateway.settings.structured_retries if form else 0,
+            tier=tier if passed.upstream == "/v1/chat/completions" else None,
         )
         return Relay(gateway.runtime, gateway.admission, gateway.stopping, exchange)
 

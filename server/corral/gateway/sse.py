@@ -34,10 +34,11 @@ PING = b":\n\n"
 KEPT_PIECES = 4
 
 
-def renaming(upstream_name: str, asked_name: str) -> tuple[bytes, bytes]:
-    """The byte sequence to replace, and its replacement."""
+def renaming(upstream_name: str, asked_name: str, tier: str | None = None) -> tuple[bytes, bytes]:
+    """The byte sequence to replace, and its replacement, with `tier` as `service_tier` beside it."""
     old, new = (json.dumps(name, ensure_ascii=False) for name in (upstream_name, asked_name))
-    return b'"model":' + old.encode(), b'"model":' + new.encode()
+    beside = f',"service_tier":"{tier}"' if tier else ""
+    return b'"model":' + old.encode(), b'"model":' + (new + beside).encode()
 
 
 class EventStream:

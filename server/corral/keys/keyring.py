@@ -159,7 +159,7 @@ class Keyring:
 def _account(key: Key, ledger: Ledger, limits: Limits | None) -> Account:
     row = key.row
     models = None if row["models"] is None else frozenset(row["models"])
-    caller = Caller(row["id"], row["owner"], frozenset(row["scopes"]), models)
+    caller = Caller(row["id"], row["owner"], frozenset(row["scopes"]), models, row["priority"])
     return Account(caller, ledger, bytes.fromhex(row["digest"]), limits, row["expires_at"])
 
 

@@ -13,7 +13,7 @@ from pydantic import (
     field_validator,
 )
 
-from corral.caller import PERMISSIONS, Permission
+from corral.caller import PERMISSIONS, Permission, Priority
 from corral.openapi import Shown
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class KeyRequest(BaseModel):
     rpm: Limit | None = None
     tpm: Limit | None = None
     budget: Limit | None = None
+    priority: Priority = "normal"
     expires_at: Annotated[int, Field(strict=True, ge=0, le=LATEST)] | None = None
 
     @field_validator("name")
@@ -110,6 +111,7 @@ class ShownKey(Shown):
     rpm: int | None
     tpm: int | None
     budget: int | None
+    priority: Priority
     spent: int
     last_used: str | None
     created_at: int
@@ -170,6 +172,7 @@ def key_object(key: "Key") -> dict[str, Any]:
         "rpm": row["rpm"],
         "tpm": row["tpm"],
         "budget": row["budget"],
+        "priority": row["priority"],
         "spent": key.spent,
         "last_used": key.last_used,
         "created_at": int(row["created"]),

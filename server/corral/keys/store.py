@@ -88,7 +88,9 @@ class Keys:
             old = _get(connection, key_id)
             if old.status != "active":
                 raise Conflict(f"key `{key_id}` is {old.status}; make a new one", param="key_id")
-            copied = ("name", "owner", "scopes", "models", "rpm", "tpm", "budget", "expires_at")
+            copied = (
+                "name", "owner", "scopes", "models", "rpm", "tpm", "budget", "priority", "expires_at",
+            )  # fmt: skip
             values = {name: old.row[name] for name in copied}
             if values["budget"] is not None:
                 values["budget"] = max(0, values["budget"] - old.spent)

@@ -19,6 +19,7 @@ keys = Table(
     Column("rpm", BigInteger),
     Column("tpm", BigInteger),
     Column("budget", BigInteger),
+    Column("priority", String(10), nullable=False, server_default="normal"),
     Column("created", Double, nullable=False),
     Column("expires_at", Double),
     Column("revoked", Double),

@@ -57,6 +57,7 @@ def test_what_a_key_is(keys: Keys, make: Make) -> None:
         "rpm": 5,
         "tpm": None,
         "budget": None,
+        "priority": "normal",
         "spent": 0,
         "last_used": None,
         "expires_at": 2**37,
@@ -79,7 +80,7 @@ def test_whose_key_it_is(keys: Keys, asked: dict[str, Any], owner: str) -> None:
         {"name": ""}, {"name": " "}, {"name": "a\nb"}, {"name": "x" * 101}, {"scopes": []},
         {"scopes": ["root"]}, {"models": []}, {"models": [""]}, {"models": ["a\0"]}, {"rpm": 0},
         {"tpm": -1}, {"budget": 2**53}, {"expires_at": -1}, {"owner": "../a"}, {"owner": "a b"},
-        {"made": 1},
+        {"made": 1}, {"priority": "highest"},
     ],
 )  # fmt: skip
 def test_a_key_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
@@ -107,11 +108,11 @@ def test_a_key_expires(keys: Keys, make: Make) -> None:
 
 
 def test_a_rotated_key_is_the_same_again_and_the_old_one_ends(keys: Keys, make: Make) -> None:
-    id, secret = make("files", "training", models=["tiny"], rpm=3, owner="team")
+    id, secret = make("files", "training", models=["tiny"], rpm=3, owner="team", priority="low")
     new, again = keys.rotate(id, 60)
     assert again != secret
     old = keys.get(id)
-    for name in ("name", "owner", "scopes", "models", "rpm", "tpm", "budget"):
+    for name in ("name", "owner", "scopes", "models", "rpm", "tpm", "budget", "priority"):
         assert new.row[name] == old.row[name], name
     assert new.row["expires_at"] is None
     assert time.time() + 50 < old.row["expires_at"] < time.time() + 70
