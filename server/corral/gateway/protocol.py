@@ -8,6 +8,7 @@ import socket
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from corral.errors import BadRequest
+from corral.gateway import outlet
 from corral.gateway.context import KEY, RequestContext, new_request_id
 
 logger = logging.getLogger("corral.gateway")
@@ -55,6 +56,9 @@ class TimedProtocol(HttpToolsProtocol):
         """The headers are there: the body has limits of its own."""
         self._disarm()
         super().on_headers_complete()
+        # Its task has been made, and has not begun.
+        way = outlet.Outlet(self.transport.write, self.flow, self.cycle)
+        self.scope.update({outlet.KEY: way})  # type: ignore[misc]
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP gets the envelope too."""

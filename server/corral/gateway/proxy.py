@@ -8,10 +8,8 @@ end of the stream.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-import aiohttp
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -20,15 +18,16 @@ from corral.gateway.admission import Admission, Seat
 from corral.gateway.answers import whole
 from corral.gateway.context import RequestContext
 from corral.gateway.figures import of_whole
+from corral.gateway.outlet import Outlet
 from corral.gateway.responses_shape import ResponsesShape
-from corral.gateway.silence import Silence
 from corral.gateway.sse import Dialect, EventStream, error_event, renaming
 from corral.gateway.structured import Form, UnfitAnswer, another_try, as_unfit
 from corral.gateway.structured_stream import CheckedStream
 from corral.gateway.upstream_errors import translate, translate_event
+from corral.runtime.connection import Connection
 from corral.runtime.upstream import Runtime
 
-EVENT_STREAM = "text/event-stream"
+EVENT_STREAM = b"text/event-stream"
 BROKE_OFF = "llama-server ended in the middle of the answer; what came before may be incomplete"
 
 
@@ -76,7 +75,7 @@ class Relay(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run until the answer is complete, the client has gone, or Corral stops."""
         context = RequestContext.of(scope)
-        answer = asyncio.create_task(self._answer(send, context))
+        answer = asyncio.create_task(self._answer(send, context, Outlet.of(scope)))
         gone = asyncio.create_task(_disconnected(receive))
         stopping = asyncio.create_task(self._stopping.wait())
         try:
@@ -93,21 +92,21 @@ class Relay(Response):
                 task.cancel()
             self._runtime.board.release(self._exchange.section)
 
-    async def _answer(self, send: Send, context: RequestContext) -> None:
+    async def _answer(self, send: Send, context: RequestContext, outlet: Outlet) -> None:
         seat = self._exchange.seat
         if seat is None:
-            await self._ask(send, context)
+            await self._ask(send, context, outlet)
             return
         came = time.perf_counter()
         async with self._admission.seat(seat):
             context.queued = time.perf_counter() - came
-            await self._ask(send, context)
+            await self._ask(send, context, outlet)
 
-    async def _ask(self, send: Send, context: RequestContext) -> None:
+    async def _ask(self, send: Send, context: RequestContext, outlet: Outlet) -> None:
         body, left = self._exchange.body, self._exchange.retries
         while True:
             try:
-                await self._once(body, send, context)
+                await self._once(body, send, context, outlet)
                 return
             except UnfitAnswer:
                 if not left or context.started:
@@ -115,7 +114,7 @@ class Relay(Response):
             left -= 1
             body = another_try(body)
 
-    async def _once(self, body: bytes, send: Send, context: RequestContext) -> None:
+    async def _once(self, body: bytes, send: Send, context: RequestContext, outlet: Outlet) -> None:
         exchange = self._exchange
         response = await self._runtime.post(
             exchange.section, exchange.path, body, stream=exchange.stream
@@ -124,17 +123,14 @@ class Relay(Response):
             if response.status != 200:
                 error = translate(response.status, await _read(response), exchange.prompt)
                 raise as_unfit(error, exchange.form)
-            if response.content_type == EVENT_STREAM:
-                await self._stream(response, send, context)
+            if response.content_type.startswith(EVENT_STREAM):
+                await self._stream(response, send, context, outlet)
             else:
                 await self._whole(response, send, context)
         finally:
-            # Closes the connection unless the body was read to its end: llama-server then stops.
-            response.close() if not response.content.at_eof() else response.release()
+            response.end()
 
-    async def _whole(
-        self, response: aiohttp.ClientResponse, send: Send, context: RequestContext
-    ) -> None:
+    async def _whole(self, response: Connection, send: Send, context: RequestContext) -> None:
         raw = await _read(response)
         # The router marks an instance's death only in the body, after what had come until then.
         if raw.rstrip()[-1:] not in (b"}", b"]"):
@@ -146,14 +142,14 @@ class Relay(Response):
         if self._exchange.form is not None:
             self._exchange.form.require(whole(self._exchange.dialect, body))
         headers = [
-            (b"content-type", response.headers.get("Content-Type", "application/json").encode()),
+            (b"content-type", response.content_type or b"application/json"),
             (b"content-length", str(len(body)).encode()),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     async def _stream(
-        self, response: aiohttp.ClientResponse, send: Send, context: RequestContext
+        self, response: Connection, send: Send, context: RequestContext, outlet: Outlet
     ) -> None:
         exchange = self._exchange
         rename = renaming(exchange.section, exchange.asked, exchange.tier)
@@ -161,39 +157,38 @@ class Relay(Response):
             events = EventStream(exchange.dialect, rename, exchange.shape)
         else:
             events = CheckedStream(exchange.dialect, rename, exchange.shape, exchange.form)
-        silence = Silence(response.content, self._runtime.serving.settings.upstream_timeout)
         try:
-            await self._relay(response, send, context, events, silence)
+            await self._relay(response, send, context, events, outlet)
         finally:
-            silence.end()
             # Also when the client has gone: llama-server has worked all the same.
             context.spent(events.figures())
 
     async def _relay(
         self,
-        response: aiohttp.ClientResponse,
+        response: Connection,
         send: Send,
         context: RequestContext,
         events: EventStream,
-        silence: Silence,
+        outlet: Outlet,
     ) -> None:
         exchange = self._exchange
         broken: CorralError | None = None
-        chunks = response.content.iter_any()
-        first = await _first(chunks, events)
+        first = await _first(response, events)
         await send(_stream_start())
         context.stream_began(exchange.dialect)
         await send(_body(first))
+
+        def pass_on(data: bytes) -> bool:
+            ready = events.feed(data)
+            context.sent += len(ready)
+            return outlet.write(ready)
+
         try:
-            async for chunk in chunks:
-                ready = events.feed(chunk)
-                if ready:
-                    silence.listening = False
-                    await send(_body(ready))
-                    silence.listening = True
+            while not await response.pour(pass_on):
+                await outlet.drain()
         except TimeoutError:
             broken = UpstreamTimeout("llama-server went silent (setting `upstream_timeout`)")
-        except aiohttp.ClientError:
+        except ConnectionError:
             await self._runtime.settle(exchange.section)
             broken = UpstreamError(BROKE_OFF)
         if events.fault is not None:
@@ -216,11 +211,11 @@ class Relay(Response):
             await send(_body(error_event(context.stream_dialect, error.body()), end=True))
 
 
-async def _first(chunks: AsyncIterator[bytes], events: EventStream) -> bytes:
+async def _first(response: Connection, events: EventStream) -> bytes:
     """The first whole events. An upstream that ends before them is still an HTTP error."""
     try:
-        async for chunk in chunks:
-            ready = events.feed(chunk)
+        while data := await response.read():
+            ready = events.feed(data)
             if ready:
                 return ready
             if events.fault is not None:
@@ -229,7 +224,7 @@ async def _first(chunks: AsyncIterator[bytes], events: EventStream) -> bytes:
                 raise translate_event(events.error)
     except TimeoutError:
         raise UpstreamTimeout("llama-server sent no token (setting `upstream_timeout`)") from None
-    except aiohttp.ClientError:
+    except ConnectionError:
         pass
     raise UpstreamError(
         "llama-server ended before the first token; it is being restarted, try again",
@@ -237,12 +232,12 @@ async def _first(chunks: AsyncIterator[bytes], events: EventStream) -> bytes:
     )
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+async def _read(response: Connection) -> bytes:
     try:
-        return await response.read()
+        return await response.body()
     except TimeoutError:
         raise UpstreamTimeout("llama-server went silent (setting `upstream_timeout`)") from None
-    except aiohttp.ClientError:
+    except ConnectionError:
         raise UpstreamError(BROKE_OFF, headers={"Retry-After": "1"}) from None
 
 

@@ -1,4 +1,4 @@
-"""Typed calls to llama-server, its router and its instances, over one pool of connections."""
+"""Typed calls to llama-server, its router and its instances."""
 
 import asyncio
 import contextlib
@@ -11,12 +11,10 @@ from typing import Any, Self
 import aiohttp
 
 from corral.errors import NotReady, UpstreamError, UpstreamTimeout
-from corral.runtime.command import Endpoint
+from corral.runtime.command import HOST, Endpoint
+from corral.runtime.connection import Connection
+from corral.runtime.pool import CONNECT_SECONDS, IDLE_SECONDS, Pool
 
-# llama-server closes a connection that was idle for 5 s. Ours must go first, or a request could be
-# written to a connection that is just being closed, with no way to tell whether it was read.
-IDLE_SECONDS = 3
-CONNECT_SECONDS = 5
 CALL_SECONDS = 10
 HEALTH_SECONDS = 2
 
@@ -47,27 +45,14 @@ class RouterClient:
     def __init__(self, upstream_timeout: float) -> None:
         self._upstream_timeout = upstream_timeout
         self._session: aiohttp.ClientSession | None = None
-        self._streams: aiohttp.ClientSession | None = None
+        self._pool = Pool()
 
     async def __aenter__(self) -> Self:
-        kept = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS)
-        self._session = self._over(kept, self._upstream_timeout)
-        # Who reads a stream watches over its silences: a timer for every chunk costs too much.
-        self._streams = self._over(aiohttp.TCPConnector(limit=0, force_close=True), None)
-        return self
-
-    def _over(
-        self, connector: aiohttp.TCPConnector, read_timeout: float | None
-    ) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=connector,
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=CONNECT_SECONDS, sock_read=read_timeout
-            ),
-            auto_decompress=False,
-            # Chunks of a long answer may be large; the default of 64 KiB costs more wake-ups.
-            read_bufsize=256 * 1024,
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
         )
+        return self
 
     async def __aexit__(
         self,
@@ -75,15 +60,15 @@ class RouterClient:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for session in (self._session, self._streams):
-            if session is not None:
-                await session.close()
+        self._pool.close()
+        if self._session is not None:
+            await self._session.close()
 
     async def healthy(self, endpoint: Endpoint) -> bool:
         """Whether the router answers. Short: a router that hangs counts as not healthy."""
         try:
             async with asyncio.timeout(HEALTH_SECONDS):
-                async with self._open(self._session).get(endpoint.url + "/health") as response:
+                async with self._open().get(endpoint.url + "/health") as response:
                     return response.status == 200
         except (aiohttp.ClientError, TimeoutError):
             return False
@@ -119,45 +104,43 @@ class RouterClient:
         headers = {"Authorization": f"Bearer {endpoint.key}"}
         url = endpoint.url + "/models/sse"
         try:
-            async with self._open(self._streams).get(url, headers=headers) as response:
+            async with self._open().get(url, headers=headers) as response:
                 if response.status != 200:
                     raise UpstreamError(f"llama-server refused /models/sse: {response.status}")
                 yield _events(response.content)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise NotReady(f"llama-server ended its events: {error}") from error
 
-    async def post(
-        self, endpoint: Endpoint, path: str, body: bytes, *, stream: bool
-    ) -> aiohttp.ClientResponse:
-        """Send `body` to `path` and return once the response headers are there.
+    async def post(self, endpoint: Endpoint, path: str, body: bytes, *, stream: bool) -> Connection:
+        """Send `body` to `path` and return once the head of the answer is there. The caller ends it.
 
-        Close the response to make llama-server give up the request. A stream gets a connection of its
-        own: an instance ends it after the stream, unannounced, and the next request would be lost on it
-        (6 of 320 were). Its body has no timeout of its own; its beginning has.
+        An instance ends a connection after a stream, unannounced, and the next request would be lost on it
+        (6 of 320 were). So another one is opened meanwhile: the next stream need not wait for it.
         Raises NotReady when nothing listens (nothing was sent), UpstreamTimeout, UpstreamError.
         """
-        headers = {
-            "Authorization": f"Bearer {endpoint.key}",
-            "Content-Type": "application/json",
-        }
         try:
-            url = endpoint.url + path
-            if not stream:
-                return await self._open(self._session).post(url, data=body, headers=headers)
-            async with asyncio.timeout(self._upstream_timeout):
-                return await self._open(self._streams).post(url, data=body, headers=headers)
-        except aiohttp.ClientConnectorError as error:
+            connection = await self._pool.take(endpoint.port)
+        except OSError as error:
             raise NotReady("llama-server is not listening; it is being restarted") from error
+        connection.ask(_request(endpoint, path, body), self._upstream_timeout, last=stream)
+        if stream:
+            self._pool.spare(endpoint.port)
+        try:
+            await connection.head()
         except TimeoutError as error:
             raise UpstreamTimeout(
                 f"llama-server sent nothing for {self._upstream_timeout:g} s "
                 "(setting `upstream_timeout`)"
             ) from error
-        except aiohttp.ClientError as error:
+        except ConnectionError as error:
             raise UpstreamError(
                 "llama-server ended before it answered; it is being restarted, try again",
                 headers={"Retry-After": "1"},
             ) from error
+        except asyncio.CancelledError:
+            connection.close()
+            raise
+        return connection
 
     async def _call(
         self, endpoint: Endpoint, method: str, path: str, body: Mapping[str, Any] | None
@@ -176,14 +159,21 @@ class RouterClient:
     async def _exchange(
         self, method: str, url: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
     ) -> tuple[dict[str, Any], int]:
-        session = self._open(self._session)
-        async with session.request(method, url, json=body, headers=headers) as response:
+        async with self._open().request(method, url, json=body, headers=headers) as response:
             return await response.json(content_type=None), response.status
 
-    def _open(self, session: aiohttp.ClientSession | None) -> aiohttp.ClientSession:
-        if session is None:
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
             raise RuntimeError("RouterClient is used outside its `async with`")
-        return session
+        return self._session
+
+
+def _request(endpoint: Endpoint, path: str, body: bytes) -> bytes:
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {HOST}:{endpoint.port}\r\nAuthorization: Bearer {endpoint.key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 async def _events(lines: aiohttp.StreamReader) -> AsyncIterator[dict[str, Any]]:

@@ -9,14 +9,13 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
-import aiohttp
-
 from corral.errors import ModelNotFound, NotReady, UpstreamError
 from corral.registry.catalog import Catalog, Model
 from corral.registry.watch import Watch
 from corral.runtime.board import Board, Serving
 from corral.runtime.client import RouterClient
 from corral.runtime.command import Endpoint
+from corral.runtime.connection import Connection
 from corral.runtime.instances import Instances
 from corral.runtime.loading import Loading
 from corral.runtime.lookout import Lookout
@@ -120,9 +119,9 @@ class Runtime:
 
     async def post(
         self, section: str, path: str, body: bytes, *, stream: bool = False
-    ) -> aiohttp.ClientResponse:
+    ) -> Connection:
         """Ask the instance of `section`, which the caller holds on the board; returns when the
-        response headers are there. The caller closes it.
+        head of the answer is there. The caller ends it.
 
         Waits for a start, restart or load in progress, and asks again while an instance that has
         died is being replaced; all only as long as nothing of the request was acted upon.
@@ -146,7 +145,7 @@ class Runtime:
             else:
                 if not await _instance_gone(response):
                     return response
-                response.close()
+                response.end()
             await asyncio.sleep(RECONNECT_PAUSE)
         raise NotReady("the model's llama-server does not come up", headers={"Retry-After": "5"})
 
@@ -189,8 +188,14 @@ def _found(catalog: Catalog, name: str, seen: Eyes | None) -> tuple[Catalog, Mod
     return catalog, catalog.find(name)
 
 
-async def _instance_gone(response: aiohttp.ClientResponse) -> bool:
+async def _instance_gone(response: Connection) -> bool:
     """Whether this is the router's note that the instance could not be reached."""
     if response.status != 500:
         return False
-    return (await response.read()).startswith(NOT_CONNECTED)
+    try:
+        return (await response.body()).startswith(NOT_CONNECTED)
+    except OSError:
+        return False  # whoever reads the answer finds it broken off
+    except asyncio.CancelledError:
+        response.close()
+        raise

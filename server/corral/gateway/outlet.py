@@ -1,0 +1,54 @@
+"""The way out for the tokens of a stream, past the layers of ASGI's `send`.
+
+A stream's beginning and end go through every layer, which note its status, headers and end. What is between
+them is only written: six layers of coroutines cost more than the write, and asked for a task to wake up.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from starlette.types import Scope
+
+KEY = "corral.outlet"
+
+
+class Cycle(Protocol):
+    """uvicorn's request and answer, as far as it is looked at."""
+
+    disconnected: bool
+
+
+class Flow(Protocol):
+    """uvicorn's knowledge of how much waits for the client."""
+
+    write_paused: bool
+
+    async def drain(self) -> None:
+        """Wait until it is little."""
+
+
+class Outlet:
+    """One request's. Write only between the start of a chunked answer and its end."""
+
+    def __init__(self, write: Callable[[bytes], None], flow: Flow, cycle: Cycle) -> None:
+        self._write, self._flow, self._cycle = write, flow, cycle
+
+    @classmethod
+    def of(cls, scope: Scope) -> "Outlet":
+        """The outlet that the protocol has put into `scope`."""
+        outlet: Outlet = scope[KEY]
+        return outlet
+
+    def write(self, data: bytes) -> bool:
+        """Send a piece of the body now. False: so much waits for the client that `drain` must come
+        before the next one."""
+        # An empty chunk would end the answer. To a client that has gone uvicorn's `send` says nothing
+        # either: who has to know is told otherwise.
+        if not data or self._cycle.disconnected:
+            return True
+        self._write(b"%x\r\n%b\r\n" % (len(data), data))
+        return not self._flow.write_paused
+
+    async def drain(self) -> None:
+        """Wait until the client has taken what waited, or has gone."""
+        await self._flow.drain()

@@ -1,0 +1,66 @@
+"""Connections to instances that wait for their next request. One event loop's."""
+
+import asyncio
+import contextlib
+
+from corral.runtime.command import HOST
+from corral.runtime.connection import Connection
+
+# llama-server closes a connection that was idle for 5 s. Ours must go first, or a request could be
+# written to a connection that is just being closed, with no way to tell whether it was read.
+IDLE_SECONDS = 3
+CONNECT_SECONDS = 5
+
+
+class Pool:
+    """Kept connections, by port."""
+
+    def __init__(self) -> None:
+        self._idle: dict[int, list[Connection]] = {}
+        self._opening: dict[int, asyncio.Task[None]] = {}
+
+    async def take(self, port: int) -> Connection:
+        """A connection to `port` that nobody uses. OSError when nothing listens there."""
+        idle = self._idle.get(port, [])
+        oldest = asyncio.get_running_loop().time() - IDLE_SECONDS
+        while idle:
+            connection = idle.pop()
+            if connection.usable and connection.idle_since > oldest:
+                return connection
+            connection.close()
+        return await self._open(port)
+
+    def spare(self, port: int) -> None:
+        """See to it, in the background, that the next `take` need not wait for a connection."""
+        if self._idle.get(port) or port in self._opening:
+            return
+        task = asyncio.create_task(self._open_spare(port), name="spare connection")
+        self._opening[port] = task
+        task.add_done_callback(lambda _: self._opening.pop(port, None))
+
+    def close(self) -> None:
+        """Drop every connection that waits."""
+        for task in self._opening.values():
+            task.cancel()
+        for connections in self._idle.values():
+            for connection in connections:
+                connection.close()
+        self._idle.clear()
+
+    async def _open_spare(self, port: int) -> None:
+        with contextlib.suppress(OSError):
+            self._keep(port, await self._open(port))
+
+    async def _open(self, port: int) -> Connection:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(CONNECT_SECONDS):
+            _, made = await loop.create_connection(
+                lambda: Connection(lambda free: self._keep(port, free)), HOST, port
+            )
+        return made
+
+    def _keep(self, port: int, connection: Connection) -> None:
+        idle = self._idle.setdefault(port, [])
+        while idle and not idle[0].usable:
+            idle.pop(0)
+        idle.append(connection)

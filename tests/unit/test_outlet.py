@@ -1,0 +1,65 @@
+"""Tokens go out past the layers of `send`, as the chunks that uvicorn would have written."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import pytest
+
+from corral.gateway.outlet import KEY, Outlet
+
+
+@dataclass
+class Cycle:
+    disconnected: bool = False
+
+
+@dataclass
+class Flow:
+    write_paused: bool = False
+    taken: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def drain(self) -> None:
+        await self.taken.wait()
+
+
+def outlet(written: list[bytes], flow: Flow | None = None, cycle: Cycle | None = None) -> Outlet:
+    return Outlet(written.append, flow or Flow(), cycle or Cycle())
+
+
+@pytest.mark.parametrize(
+    ("data", "chunk"), [(b"data: 1\n\n", b"9\r\ndata: 1\n\n\r\n"), (b"x" * 26, b"1a\r\n%b\r\n")]
+)
+async def test_a_piece_is_one_chunk_and_one_write(data: bytes, chunk: bytes) -> None:
+    written: list[bytes] = []
+    assert outlet(written).write(data)
+    assert written == [chunk % data if b"%" in chunk else chunk]
+
+
+async def test_an_empty_piece_does_not_end_the_answer() -> None:
+    written: list[bytes] = []
+    assert outlet(written).write(b"")
+    assert not written
+
+
+async def test_a_client_that_has_gone_gets_nothing_and_holds_nothing_up() -> None:
+    written: list[bytes] = []
+    assert outlet(written, Flow(write_paused=True), Cycle(disconnected=True)).write(b"x")
+    assert not written
+
+
+async def test_a_client_that_does_not_read_is_waited_for() -> None:
+    written: list[bytes] = []
+    flow = Flow(write_paused=True)
+    way = outlet(written, flow)
+    assert not way.write(b"x")
+    assert written  # it has been sent all the same: only the next one has to wait
+    draining = asyncio.create_task(way.drain())
+    await asyncio.sleep(0)
+    assert not draining.done()
+    flow.taken.set()
+    await draining
+
+
+async def test_it_is_found_where_the_protocol_has_put_it() -> None:
+    way = outlet([])
+    assert Outlet.of({KEY: way}) is way
