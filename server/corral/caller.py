@@ -17,7 +17,7 @@ PERMISSIONS: tuple[Permission, ...] = ("inference", "files", "training", "admin"
 Priority = Literal["high", "normal", "low"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Caller:
     """`id` names the key and is no secret. `models`: the names it may use; None: all of them."""
 

@@ -6,15 +6,18 @@ nobody is let in without one, also when it is revoked or has expired, until no k
 
 import asyncio
 import contextlib
+import functools
 import hmac
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from sqlalchemy import RowMapping
+
 from corral.caller import ANYBODY, Caller
 from corral.errors import CorralError, RateLimited, StoreError
 from corral.keys.limits import Header, Limits, Terms
-from corral.keys.store import Key, Keys, digest
+from corral.keys.store import Changes, Keys, digest
 from corral.keys.usage import FLUSH_SECONDS, Ledger, spent
 from corral.settings import Settings
 
@@ -23,11 +26,12 @@ logger = logging.getLogger("corral.keys")
 # Twice a second, so that a change is seen within one.
 REFRESH_SECONDS = 0.5
 
-Loaded = tuple[int, list[Key]]
-
 
 class Account:
-    """One key's: who it is, what it may still ask, where its use is counted."""
+    """One key's: who it is, what it may still ask, where its use is counted. Lean: there may be
+    thousands."""
+
+    __slots__ = ("_ledger", "caller", "digest", "expires_at", "limits")
 
     def __init__(
         self,
@@ -72,17 +76,19 @@ class Keyring:
         self._keys = Keys(settings)
         self._given = _given(settings, ledger)
         self._limits: dict[str, Limits] = {}
-        self._listed = False
-        self._accounts: dict[bytes, Account] = {}
-        self._version = -1
+        # Every key that is listed, those that are over included.
+        self._digests: dict[str, bytes] = {}
+        self._accounts = {account.digest: account for account in self._given}
+        # How far it is, and from where the next changes are read: from the start where in doubt.
+        self._version = self._since = -1
         self._refreshing = asyncio.Lock()
         self.anybody = Account(ANYBODY, ledger)
-        self._take(self._keys.load())
+        self._take(self._keys.changes(-1, ()))
 
     @property
     def closed(self) -> bool:
         """Whether a key is needed."""
-        return self._listed or bool(self._given) or not self._settings.is_loopback
+        return bool(self._digests) or bool(self._given) or not self._settings.is_loopback
 
     def find(self, secret: bytes) -> Account | None:
         """The account that this key opens now."""
@@ -119,9 +125,9 @@ class Keyring:
     async def refresh(self) -> None:
         """Take over what has changed. CorralError: the keys are those last known."""
         async with self._refreshing:
-            loaded = await asyncio.to_thread(self._changed)
-            if loaded is not None:
-                self._take(loaded)
+            found = await asyncio.to_thread(self._changed)
+            if found is not None:
+                self._take(found)
 
     async def flush(self) -> None:
         """Store the usage, and learn what other gateways have stored for keys with a budget."""
@@ -133,34 +139,52 @@ class Keyring:
                 if id in self._limits:
                     self._limits[id].spent = stored.get(id, 0) + self._ledger.tokens(id)
 
-    def _changed(self) -> Loaded | None:
+    def _changed(self) -> Changes | None:
         version = self._keys.version()
         if version < self._version:
+            self._since = -1
             # Gone, or another one in its place. Not the same as no keys: that would open the door.
             raise StoreError("the database of the keys is gone; they are those last known")
-        return None if version == self._version else self._keys.load()
+        if version == self._version == self._since:
+            return None
+        return self._keys.changes(self._since, self._digests)
 
-    def _take(self, loaded: Loaded) -> None:
-        version, found = loaded
-        accounts = {account.digest: account for account in self._given}
-        limits = {}
-        for key in found:
-            terms = Terms(key.row["rpm"], key.row["tpm"], key.row["budget"])
-            known = self._limits.get(key.row["id"])
-            if terms:
-                limits[key.row["id"]] = known or Limits(terms, key.spent, time.monotonic())
-            if key.row["revoked"] is None:
-                account = _account(key, self._ledger, limits.get(key.row["id"]))
-                accounts[account.digest] = account
-        self._version, self._listed = version, bool(found)
-        self._limits, self._accounts = limits, accounts
+    def _take(self, found: Changes) -> None:
+        if found.left is not None:
+            for id in self._digests.keys() - found.left:
+                self._accounts.pop(self._digests.pop(id), None)
+                self._limits.pop(id, None)
+        for row in found.rows:
+            self._take_one(row, found.spent.get(row["id"], 0))
+        self._version = self._since = found.version
+
+    def _take_one(self, row: RowMapping, spent: int) -> None:
+        id, digest = row["id"], bytes.fromhex(row["digest"])
+        self._accounts.pop(digest, None)
+        self._digests[id] = digest
+        limits = self._limits.pop(id, None)
+        if row["revoked"] is not None:
+            return
+        terms = Terms(row["rpm"], row["tpm"], row["budget"])
+        if terms:
+            self._limits[id] = limits = limits or Limits(terms, spent, time.monotonic())
+        self._accounts[digest] = Account(
+            _caller(row), self._ledger, digest, limits, row["expires_at"]
+        )
 
 
-def _account(key: Key, ledger: Ledger, limits: Limits | None) -> Account:
-    row = key.row
+def _caller(row: RowMapping) -> Caller:
+    id, owner = row["id"], row["owner"]
     models = None if row["models"] is None else frozenset(row["models"])
-    caller = Caller(row["id"], row["owner"], frozenset(row["scopes"]), models, row["priority"])
-    return Account(caller, ledger, bytes.fromhex(row["digest"]), limits, row["expires_at"])
+    # Most keys own what they make, and have one of a few sets of scopes: kept once.
+    return Caller(
+        id, id if owner == id else owner, _scopes(*row["scopes"]), models, row["priority"]
+    )
+
+
+@functools.cache
+def _scopes(*names: str) -> frozenset[str]:
+    return frozenset(names)
 
 
 def _given(settings: Settings, ledger: Ledger) -> list[Account]:

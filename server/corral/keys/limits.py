@@ -22,6 +22,8 @@ Header = tuple[bytes, bytes]
 class Bucket:
     """`size` a minute. May go below zero: then nothing passes until it has filled again."""
 
+    __slots__ = ("_at", "_level", "_rate", "size")
+
     def __init__(self, size: int, now: float) -> None:
         self.size = size
         self._rate = size / MINUTE
@@ -42,7 +44,7 @@ class Bucket:
         return max(0.0, level - self._level) / self._rate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Terms:
     """What a key was made with; None: no limit."""
 
@@ -56,6 +58,8 @@ class Terms:
 
 class Limits:
     """One key's. `spent` are the tokens used with it so far, wherever."""
+
+    __slots__ = ("_expected", "_mean", "_requests", "_tokens", "spent", "terms")
 
     def __init__(self, terms: Terms, spent: int, now: float) -> None:
         self.terms = terms

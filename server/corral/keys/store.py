@@ -9,7 +9,8 @@ thread.
 import builtins
 import hashlib
 import secrets
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
@@ -26,6 +27,13 @@ from corral.settings import Settings
 PREFIX = "corral-"
 SECRET_BYTES = 32
 COUNTER = "keys"
+FOR_A_GATEWAY = [
+    keys.c[name]
+    for name in (
+        "id", "owner", "digest", "scopes", "models", "rpm", "tpm", "budget", "priority", "expires_at",
+        "revoked",
+    )
+]  # fmt: skip
 
 Status = Literal["active", "expired", "revoked"]
 
@@ -38,6 +46,17 @@ class Key:
     status: Status
     spent: int
     last_used: str | None
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a gateway has to take over: the rows that have changed, the tokens used with those of them
+    that have a budget, and the ids of all that are left, None where none has gone."""
+
+    version: int
+    rows: Sequence[RowMapping] = ()
+    spent: Mapping[str, int] = field(default_factory=dict)
+    left: frozenset[str] | None = None
 
 
 def digest(key: bytes) -> bytes:
@@ -74,11 +93,10 @@ class Keys:
         with database.writing(database.ready(self._settings)) as connection:
             _get(connection, key_id)
             live = update(keys).where(keys.c.id == key_id, keys.c.revoked.is_(None))
-            connection.execute(live.values(revoked=now()))
+            connection.execute(live.values(revoked=now(), changed=_count_change(connection)))
             gone = _get(connection, key_id)
             if forget:
                 connection.execute(delete(keys).where(keys.c.id == key_id))
-            _count_change(connection)
             return gone
 
     def rotate(self, key_id: str, keep_seconds: float) -> tuple[Key, str]:
@@ -96,10 +114,9 @@ class Keys:
                 values["budget"] = max(0, values["budget"] - old.spent)
             end = func.min if connection.dialect.name == "sqlite" else func.least
             until = now() + keep_seconds
+            sooner = end(func.coalesce(keys.c.expires_at, until), until)
             shorter = update(keys).where(keys.c.id == key_id)
-            connection.execute(
-                shorter.values(expires_at=end(func.coalesce(keys.c.expires_at, until), until))
-            )
+            connection.execute(shorter.values(expires_at=sooner, changed=_count_change(connection)))
             return self._create(connection, values)
 
     # ---- for a gateway that runs ------------------------------------------------------------------
@@ -111,12 +128,13 @@ class Keys:
         with database.reading(database.ready(self._settings)) as connection:
             return _version(connection)
 
-    def load(self) -> tuple[int, builtins.list[Key]]:
-        """The version, and every key as it was then."""
+    def changes(self, since: int, known: Collection[str]) -> Changes:
+        """What has changed since that version, for a gateway that knows these keys; since -1: all."""
         if not database.exists(self._settings):
-            return 0, []
+            return Changes(0)
         with database.reading(database.ready(self._settings)) as connection:
-            return _version(connection), _select(connection)
+            # The version first: what changes meanwhile is read again the next time.
+            return _changes(connection, _version(connection), since, known)
 
     def _create(self, connection: Connection, values: dict[str, Any]) -> tuple[Key, str]:
         secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
@@ -129,9 +147,9 @@ class Keys:
             "digest": digest(secret.encode()).hex(),
             "hint": f"{PREFIX}…{secret[-4:]}",
             "created": now(),
+            "changed": _count_change(connection),
         }
         connection.execute(insert(keys).values(row))
-        _count_change(connection)
         return _get(connection, id), secret
 
 
@@ -140,9 +158,31 @@ def _version(connection: Connection) -> int:
     return int(connection.execute(found).scalar_one())
 
 
-def _count_change(connection: Connection) -> None:
+def _count_change(connection: Connection) -> int:
+    """The version that this transaction makes. Holds the counter to its end, so versions come into the
+    database in their order."""
     grown = update(counters).where(counters.c.name == COUNTER)
     connection.execute(grown.values(value=counters.c.value + 1))
+    return _version(connection)
+
+
+def _changes(connection: Connection, version: int, since: int, known: Collection[str]) -> Changes:
+    changed = keys.c.changed > since
+    rows = connection.execute(select(*FOR_A_GATEWAY).where(changed)).mappings().all()
+    found = {row["id"] for row in rows}.union(known if since >= 0 else ())
+    left = None
+    if since < 0 or connection.execute(select(func.count()).select_from(keys)).scalar() != len(
+        found
+    ):
+        left = frozenset(connection.execute(select(keys.c.id)).scalars())
+        if not left <= found:
+            # Not the database that this gateway knew.
+            return _changes(connection, version, -1, ())
+    budgets = select(keys.c.id).where(changed, keys.c.budget.is_not(None))
+    tokens = func.sum(usage.c.prompt_tokens + usage.c.generated_tokens)
+    used = select(usage.c.key_id, tokens).where(usage.c.key_id.in_(budgets))
+    spent = {id: int(sum) for id, sum in connection.execute(used.group_by(usage.c.key_id))}
+    return Changes(version, rows, spent, left)
 
 
 def _get(connection: Connection, key_id: str) -> Key:
@@ -156,11 +196,10 @@ def _get(connection: Connection, key_id: str) -> Key:
 
 def _select(connection: Connection, key_id: str | None = None) -> list[Key]:
     tokens = func.sum(usage.c.prompt_tokens + usage.c.generated_tokens)
-    used = (
-        select(usage.c.key_id, tokens.label("spent"), func.max(usage.c.day).label("last_used"))
-        .group_by(usage.c.key_id)
-        .subquery()
-    )
+    summed = select(usage.c.key_id, tokens.label("spent"), func.max(usage.c.day).label("last_used"))
+    if key_id is not None:
+        summed = summed.where(usage.c.key_id == key_id)
+    used = summed.group_by(usage.c.key_id).subquery()
     query = (
         select(keys, used.c.spent, used.c.last_used, (keys.c.expires_at <= now()).label("late"))
         .outerjoin(used, used.c.key_id == keys.c.id)

@@ -6,6 +6,7 @@ from sqlalchemy import JSON, BigInteger, Column, Double, Index, String, Table
 from corral.database import metadata
 
 # Of a key only its digest is kept. `models`: the names it may use, null: all. `budget`: tokens in all.
+# `changed`: what the counter of changes said when the row was written last.
 keys = Table(
     "keys",
     metadata,
@@ -23,6 +24,8 @@ keys = Table(
     Column("created", Double, nullable=False),
     Column("expires_at", Double),
     Column("revoked", Double),
+    Column("changed", BigInteger, nullable=False, server_default="0"),
+    Index("keys_changed", "changed"),
 )
 
 # `day` is `YYYY-MM-DD` in UTC. `key_id` stays when the key is gone; `model` is empty where none was found.

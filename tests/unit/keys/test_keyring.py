@@ -190,7 +190,7 @@ async def test_the_list_of_models_is_the_keys_own(
 ) -> None:
     _, some = make(models=["gpt-4o"])
     _, all_of_them = make()
-    app.state.keyring._take(Keys(settings).load())
+    await app.state.keyring.refresh()
 
     async def names(secret: str) -> list[str]:
         listed = (await call(app, "GET", "/v1/models", headers=bearer(secret))).json()

@@ -11,7 +11,7 @@ from corral import database
 from corral.errors import Conflict, NotFound
 from corral.keys.keyring import Keyring
 from corral.keys.schemas import KeyRequest, UsageQuery, key_object
-from corral.keys.store import Keys
+from corral.keys.store import Changes, Keys
 from corral.keys.usage import Ledger, read
 from corral.settings import Settings
 from tests.unit.keys.conftest import Make
@@ -36,7 +36,7 @@ def test_of_a_key_only_its_digest_is_kept(settings: Settings, make: Make) -> Non
 
 
 def test_without_a_key_there_is_no_database(settings: Settings, keys: Keys) -> None:
-    assert (keys.list(), keys.version(), keys.load()) == ([], 0, (0, []))
+    assert (keys.list(), keys.version(), keys.changes(-1, ())) == ([], 0, Changes(0))
     assert not database.exists(settings)
 
 
