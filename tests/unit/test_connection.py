@@ -328,3 +328,13 @@ async def test_a_cancelled_reader_leaves_nothing_behind() -> None:
     assert wire.aborted
     connection.connection_lost(None)
     assert got == []
+
+
+async def test_a_connection_whose_answer_nobody_read_is_read_again() -> None:
+    kept: list[Connection] = []
+    connection, wire = asked(kept=kept)
+    connection.data_received(CHUNKED + chunk(b"x" * (UNREAD_MOST + 1)) + END)
+    assert not wire.reading
+    connection.end()
+    assert kept == [connection]
+    assert wire.reading

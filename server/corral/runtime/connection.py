@@ -110,6 +110,7 @@ class Connection(asyncio.Protocol):
         self._asked = False
         self.idle_since = self._loop.time()
         if kept:
+            self._resume()
             self._on_end(self)
         else:
             self.close()
