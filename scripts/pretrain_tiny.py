@@ -182,7 +182,10 @@ def main() -> None:
         "--start", type=Path, help="work folder of a finished run, or a GGUF, to go on from"
     )
     parser.add_argument(
-        "--mix", choices=("usual", "signs"), default="usual", help="which tasks (default usual)"
+        "--mix",
+        choices=("usual", "signs", "dates"),
+        default="usual",
+        help="which tasks (default usual)",
     )
     parser.add_argument(
         "--share", type=float, default=AGAIN_SHARE,

@@ -1,8 +1,8 @@
 """Records whose last two fields follow from signs: a word in brackets after the title, and a date that is open.
 
 A plain record with such fields teaches nothing: their loss drowns among eighty other tokens, and the attention that they need does not
-form (docs/log.md). So `marks`, title, date and the two fields alone, is learned first and by itself; `shelve` then keeps it alive in
-records as long as usual ones. A shelf is fixed: its keys, its words and what they mean never change, so that the weights hold them. On
+form (docs/log.md). So `marks` and `dates`, with little beside the field that is decided, are learned first and by themselves; `shelve`
+then keeps that alive in records as long as usual ones. A shelf is fixed: its keys, its words and what they mean never change, so that the weights hold them. On
 every third shelf the first value is the word in brackets itself.
 """
 
@@ -80,6 +80,17 @@ def marks(rng: Random, values: Values, shelf: Shelf) -> Shelved:
         title += rng.choice(CLAUSES).format(d=date, o=values.organisation(), p=values.place())
         decided |= _dated(shelf, date)
     return Shelved(rng.choice(("For ", "", "Entry: ")) + title, decided)
+
+
+def dates(rng: Random, values: Values, shelf: Shelf) -> Shelved:
+    """A title, perhaps names with dates of their own, a publication, and the field that its date decides."""
+    text, date = values.sentence_case(values.phrase(1, 6)), _date(rng, values)
+    if rng.random() < 0.3:
+        text += " / " + " and ".join(values.person() for _ in range(rng.choice((1, 1, 2))))
+    by, place = values.organisation(), values.place()
+    text += rng.choice(CLAUSES).format(d=date, o=by, p=place)
+    record = {"origin": [{"by": by, "at": place, "when": date}]} if rng.random() < 0.5 else {}
+    return Shelved(rng.choice(("For ", "", "Entry: ")) + text, record | _dated(shelf, date))
 
 
 def shelve(rng: Random, values: Values, shelf: Shelf) -> Shelved:

@@ -56,9 +56,10 @@ COPY = (
 MIXES: dict[str, dict[str, float]] = {
     "usual": {
         "extract": 23, "memorised": 21, "few_shot": 9, "tools": 25, "dspy": 8, "copy": 6, "transform": 8, "question": 6, "raw_text": 1,
-        "long": 2, "about": 1, "sort": 35, "shelve": 35, "marks": 15,
+        "long": 2, "about": 1, "sort": 35, "shelve": 35, "marks": 10, "dates": 10,
     },
-    "signs": {"extract": 4, "memorised": 6, "tools": 3, "copy": 1, "sort": 16, "shelve": 10, "marks": 60},
+    "signs": {"extract": 4, "memorised": 6, "tools": 3, "copy": 1, "sort": 16, "shelve": 10, "marks": 40, "dates": 40},
+    "dates": {"dates": 70, "marks": 10, "shelve": 10, "memorised": 5, "extract": 3, "copy": 2},
 }  # fmt: skip
 
 
@@ -145,6 +146,9 @@ class Tasks:
 
     def marks(self) -> Example:
         return self._shelved(shelves.marks)
+
+    def dates(self) -> Example:
+        return self._shelved(shelves.dates)
 
     def shelve(self) -> Example:
         """A record in which a word in brackets after the title decides the last field."""

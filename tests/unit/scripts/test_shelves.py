@@ -71,3 +71,20 @@ def test_an_open_date_decides_the_field_after_it(shelf: shelves.Shelf) -> None:
             assert record[key] == (when_open if is_open else when_closed)
             seen.add(is_open)
     assert seen == {True, False}
+
+
+@pytest.mark.parametrize("shelf", SHELVES, ids=str)
+def test_an_open_date_of_the_publication_decides_and_that_of_a_name_does_not(
+    shelf: shelves.Shelf,
+) -> None:
+    rng, seen = Random(2), set()
+    values, (key, when_open, when_closed) = Values(rng, LEXICON), shelf.dated
+    for _ in range(60):
+        made = shelves.dates(rng, values, shelf)
+        (origin,) = made.record.get("origin", [None])
+        if origin:
+            date = origin["when"]
+            assert made.record[key] == (when_open if date.endswith("-") else when_closed)
+            seen.add(date.endswith("-"))
+        assert set(made.record) <= {"origin", key}
+    assert seen == {True, False}
