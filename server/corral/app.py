@@ -1,6 +1,5 @@
 """Put the parts together: the only module that knows every one of them."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, nullcontext
 from importlib.metadata import version as installed_version
@@ -17,11 +16,13 @@ from corral.gateway import handlers, health, models, routes
 from corral.gateway.admission import Admission
 from corral.gateway.auth import AuthMiddleware
 from corral.gateway.context import ContextMiddleware
+from corral.gateway.cut import Stopping
 from corral.gateway.deps import Gateway
 from corral.gateway.gauges import Gauges
 from corral.gateway.limits import LimitMiddleware
 from corral.gateway.origins import CORSHeaders, OriginCheck
 from corral.gateway.rules import Rules
+from corral.gateway.shortcut import Shortcut
 from corral.gateway.traces import over_otlp
 from corral.jobs.kinds import Kinds
 from corral.jobs.routes import JobRoutes
@@ -50,7 +51,7 @@ def create_app(settings: Settings, catalog: Catalog | None = None, kinds: Kinds 
     runtime = Runtime(settings, catalog, metrics.upstream_restarts.inc, version)
     admission = Admission(settings.queue_size)
     gauges = Gauges(runtime, admission, lambda: unfinished(settings))
-    gateway = Gateway(settings, runtime, metrics, gauges, admission, asyncio.Event())
+    gateway = Gateway(settings, runtime, metrics, gauges, admission, Stopping())
 
     traces = over_otlp() if traces_wanted() else None
     files = Files(settings)
@@ -80,6 +81,7 @@ def create_app(settings: Settings, catalog: Catalog | None = None, kinds: Kinds 
     describe(app, rules.need)
     handlers.install(app)
     # The last added is the outermost.
+    app.add_middleware(Shortcut, gateway=gateway)
     app.add_middleware(LimitMiddleware, settings=settings, file_limit=body_limit(settings))
     app.add_middleware(AuthMiddleware, settings=settings, keys=keyring, rules=rules)
     app.add_middleware(OriginCheck, origins=settings.cors_origins)

@@ -109,3 +109,18 @@ async def test_a_whole_answer_that_is_not_read_is_given_up_too(served: Served) -
         )
         connection.setblocking(False)
         assert await received(connection) < 16 * MIB
+
+
+async def test_a_client_that_goes_after_a_long_body_is_noticed(
+    served: Served, tmp_path: Path
+) -> None:
+    waits = {"until": str(tmp_path / "never"), "delay": 0.1, "text": ""}
+    long = {"role": "user", "content": "x" * 3 * MIB}
+    body = chat(stream=True, **waits)
+    body["messages"] = [*body.get("messages", ()), long]
+    with ask_and_do_not_read(served, json.dumps(body).encode()):
+        await asyncio.to_thread(
+            wait_for, lambda: "stream begins" in served.llama_log, "the stream has begun"
+        )
+    await asyncio.to_thread(wait_for, lambda: "client gone" in served.llama_log, "upstream ended")
+    assert '"outcome": "client_gone"' in served.stderr

@@ -11,12 +11,18 @@ from corral.gateway.outlet import KEY, Outlet
 @dataclass
 class Cycle:
     disconnected: bool = False
+    response_complete: bool = False
 
 
 @dataclass
 class Flow:
     write_paused: bool = False
     taken: asyncio.Event = field(default_factory=asyncio.Event)
+
+    reading: bool = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
 
     async def drain(self) -> None:
         await self.taken.wait()
@@ -63,3 +69,22 @@ async def test_a_client_that_does_not_read_is_waited_for() -> None:
 async def test_it_is_found_where_the_protocol_has_put_it() -> None:
     way = outlet([])
     assert Outlet.of({KEY: way}) is way
+
+
+async def test_whoever_wants_to_know_is_told_once_that_the_client_has_gone() -> None:
+    flow, told = Flow(), list[str]()
+    way = outlet([], flow)
+    way.when_gone(lambda: told.append("gone"))
+    assert flow.reading  # else uvicorn would not see it after a long body
+    way.lost()
+    assert told == ["gone"]
+    assert way.gone
+
+
+async def test_who_no_longer_wants_to_know_is_not_told() -> None:
+    told = list[str]()
+    way = outlet([])
+    way.when_gone(lambda: told.append("gone"))
+    way.when_gone(None)
+    way.lost()
+    assert told == []

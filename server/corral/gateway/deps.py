@@ -1,6 +1,5 @@
 """What routes need of the application, as one typed object."""
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -8,6 +7,7 @@ from fastapi import Depends, Request
 
 from corral.caller import Caller
 from corral.gateway.admission import Admission
+from corral.gateway.cut import Stopping
 from corral.gateway.gauges import Gauges
 from corral.gateway.views import Views
 from corral.metrics import Metrics
@@ -25,7 +25,7 @@ class Gateway:
     metrics: Metrics
     gauges: Gauges
     admission: Admission
-    stopping: asyncio.Event
+    stopping: Stopping
     views: Views = field(default_factory=Views)
 
     @property

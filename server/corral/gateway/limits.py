@@ -99,7 +99,9 @@ class _CountedBody:
         if self._deadline is None or self._file_error is not None:
             self._deadline = now + self._seconds
         try:
-            return await asyncio.wait_for(self._receive(), max(0.0, self._deadline - now))
+            # Not `wait_for`, which makes a task.
+            async with asyncio.timeout_at(self._deadline):
+                return await self._receive()
         except TimeoutError:
             raise RequestTimeout(
                 f"the body did not arrive within {self._seconds:g} s (setting `body_timeout`)",

@@ -16,12 +16,16 @@ class Cycle(Protocol):
     """uvicorn's request and answer, as far as it is looked at."""
 
     disconnected: bool
+    response_complete: bool
 
 
 class Flow(Protocol):
     """uvicorn's knowledge of how much waits for the client."""
 
     write_paused: bool
+
+    def resume_reading(self) -> None:
+        """Go on reading what the client sends."""
 
     async def drain(self) -> None:
         """Wait until it is little."""
@@ -32,12 +36,32 @@ class Outlet:
 
     def __init__(self, write: Callable[[bytes], None], flow: Flow, cycle: Cycle) -> None:
         self._write, self._flow, self._cycle = write, flow, cycle
+        self._tell: Callable[[], None] | None = None
+        self.gone = False
 
     @classmethod
     def of(cls, scope: Scope) -> "Outlet":
         """The outlet that the protocol has put into `scope`."""
         outlet: Outlet = scope[KEY]
         return outlet
+
+    @property
+    def wanted(self) -> bool:
+        """Whether its request may still be answered."""
+        return not self._cycle.response_complete
+
+    def when_gone(self, tell: Callable[[], None] | None) -> None:
+        """Call `tell`, once, when the client goes away; None: nobody wants to know any more."""
+        self._tell = tell
+        if tell is not None:
+            # uvicorn stops reading after a long body, and would not see that the client goes.
+            self._flow.resume_reading()
+
+    def lost(self) -> None:
+        """The client has gone."""
+        self.gone = True
+        if self._tell is not None:
+            self._tell()
 
     def write(self, data: bytes) -> bool:
         """Send a piece of the body now. False: so much waits for the client that `drain` must come

@@ -42,6 +42,8 @@ class TimedProtocol(HttpToolsProtocol):
         """Begin to wait for the first request."""
         super().connection_made(transport)
         _keep_little_unsent(transport.get_extra_info("socket"))
+        # More than one where requests came ahead of their turn.
+        self._outlets: list[outlet.Outlet] = []
         self._headers_due: asyncio.TimerHandle | None = None
         self._taking_due: asyncio.TimerHandle | None = None
         self._arm()
@@ -58,6 +60,7 @@ class TimedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         # Its task has been made, and has not begun.
         way = outlet.Outlet(self.transport.write, self.flow, self.cycle)
+        self._outlets = [known for known in self._outlets if known.wanted] + [way]
         self.scope.update({outlet.KEY: way})  # type: ignore[misc]
 
     def send_400_response(self, msg: str) -> None:
@@ -78,6 +81,8 @@ class TimedProtocol(HttpToolsProtocol):
         self._disarm()
         self._taken()
         super().connection_lost(exc)
+        for way in self._outlets:
+            way.lost()
 
     def pause_writing(self) -> None:
         """So much waits to be read by the client that nothing more is written."""

@@ -5,8 +5,6 @@ upstream that breaks off before the first byte is an HTTP error; after it, an er
 end of the stream.
 """
 
-import asyncio
-import contextlib
 import time
 from dataclasses import dataclass
 
@@ -17,6 +15,7 @@ from corral.errors import CorralError, NotReady, UpstreamError, UpstreamTimeout
 from corral.gateway.admission import Admission, Seat
 from corral.gateway.answers import whole
 from corral.gateway.context import RequestContext
+from corral.gateway.cut import Cut, Stopping
 from corral.gateway.figures import of_whole
 from corral.gateway.outlet import Outlet
 from corral.gateway.responses_shape import ResponsesShape
@@ -62,7 +61,7 @@ class Relay(Response):
         self,
         runtime: Runtime,
         admission: Admission,
-        stopping: asyncio.Event,
+        stopping: Stopping,
         exchange: Exchange,
     ) -> None:
         self._runtime = runtime
@@ -74,23 +73,25 @@ class Relay(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run until the answer is complete, the client has gone, or Corral stops."""
-        context = RequestContext.of(scope)
-        answer = asyncio.create_task(self._answer(send, context, Outlet.of(scope)))
-        gone = asyncio.create_task(_disconnected(receive))
-        stopping = asyncio.create_task(self._stopping.wait())
+        context, outlet = RequestContext.of(scope), Outlet.of(scope)
         try:
-            await asyncio.wait({answer, gone, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not answer.done():
-                await _cancel(answer)
-                if not gone.done():
-                    await self._break_off(send, context)
-                context.outcome = context.outcome or ("client_gone" if gone.done() else "stopped")
-                return
-            await answer
+            why = await self._until_cut(send, context, outlet)
+            if why:
+                context.outcome = context.outcome or why
+            if why == "stopped":
+                await self._break_off(send, context)
         finally:
-            for task in (answer, gone, stopping):
-                task.cancel()
             self._runtime.board.release(self._exchange.section)
+
+    async def _until_cut(self, send: Send, context: RequestContext, outlet: Outlet) -> str:
+        """Answer. Empty, or why that was broken off."""
+        if outlet.gone:
+            return "client_gone"
+        if self._stopping.is_set():
+            return "stopped"
+        with Cut(outlet, self._stopping) as cut:
+            await self._answer(send, context, outlet)
+        return cut.why
 
     async def _answer(self, send: Send, context: RequestContext, outlet: Outlet) -> None:
         seat = self._exchange.seat
@@ -239,17 +240,6 @@ async def _read(response: Connection) -> bytes:
         raise UpstreamTimeout("llama-server went silent (setting `upstream_timeout`)") from None
     except ConnectionError:
         raise UpstreamError(BROKE_OFF, headers={"Retry-After": "1"}) from None
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError, CorralError):
-        await task
 
 
 def _stream_start() -> dict[str, object]:

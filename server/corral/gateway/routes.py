@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from corral.asking import caller
 from corral.errors import BadRequest
@@ -15,7 +16,7 @@ from corral.gateway import media, tiers
 from corral.gateway.admission import Seat
 from corral.gateway.compat import fields, reconcile
 from corral.gateway.context import RequestContext
-from corral.gateway.deps import InGateway
+from corral.gateway.deps import Gateway, InGateway
 from corral.gateway.proxy import Exchange, Relay
 from corral.gateway.responses_shape import ResponsesShape
 from corral.gateway.sse import Dialect
@@ -161,50 +162,55 @@ def build_router() -> APIRouter:
 
 def _handler(passed: Passed) -> Callable[[Request, InGateway], Awaitable[Response]]:
     async def handle(request: Request, gateway: InGateway) -> Response:
-        body = bodies.parse(await request.body())
-        default = gateway.settings.default_model if passed.model_optional else None
-        asked = bodies.asked_model(body, default)
-        with_tools = bool(body.get("tools"))
-        who = caller(request.scope)
-        serving, model = await gateway.runtime.take(
-            asked, with_tools=with_tools, seen=gateway.views.eyes(who)
-        )
-        # No await from here on: the relay holds the section that `serving` names.
-        RequestContext.of(request.scope).model = model.name
-        _check_kind(passed, model, asked, gateway.views.seen(serving.catalog, who))
-        as_sent = dict(body)
-        reconcile(body)
-        media.check(body, gateway.settings.media_hosts)
-        form = form_of(body, passed.dialect, chat=passed.chats) if passed.gives_form else None
-        if not passed.generates:
-            form = None  # refused where it cannot be; a prompt and a count have no form
-        if passed.generates:
-            bodies.with_defaults(body, serving.defaults(model))
-        rank = tiers.rank(who.priority, as_sent)
-        as_sent["service_tier"] = tier = tiers.told(rank, as_sent)
-        shape = None
-        if passed.dialect == "responses":
-            limit = bodies.length_limit(body)
-            shape = ResponsesShape(as_sent, asked, int(time.time()), limit)
-        placement = serving.placement(model)
-        seat = Seat(placement.section, placement.slots, model.name, who.id, rank)
-        exchange = Exchange(
-            path=passed.upstream,
-            body=bodies.for_upstream(body, placement),
-            section=placement.section,
-            asked=asked,
-            dialect=passed.dialect,
-            prompt=passed.prompt,
-            seat=seat if passed.takes_a_slot else None,
-            stream=body.get("stream") is True,
-            shape=shape,
-            form=form,
-            retries=gateway.settings.structured_retries if form else 0,
-            tier=tier if passed.upstream == "/v1/chat/completions" else None,
-        )
-        return Relay(gateway.runtime, gateway.admission, gateway.stopping, exchange)
+        return await relay(passed, gateway, request.scope, await request.body())
 
     return handle
+
+
+async def relay(passed: Passed, gateway: Gateway, scope: Scope, raw: bytes) -> Relay:
+    """The answer to a request with the body `raw`. It holds its section: call it."""
+    body = bodies.parse(raw)
+    default = gateway.settings.default_model if passed.model_optional else None
+    asked = bodies.asked_model(body, default)
+    with_tools = bool(body.get("tools"))
+    who = caller(scope)
+    serving, model = await gateway.runtime.take(
+        asked, with_tools=with_tools, seen=gateway.views.eyes(who)
+    )
+    # No await from here on: the relay holds the section that `serving` names.
+    RequestContext.of(scope).model = model.name
+    _check_kind(passed, model, asked, gateway.views.seen(serving.catalog, who))
+    as_sent = dict(body)
+    reconcile(body)
+    media.check(body, gateway.settings.media_hosts)
+    form = form_of(body, passed.dialect, chat=passed.chats) if passed.gives_form else None
+    if not passed.generates:
+        form = None  # refused where it cannot be; a prompt and a count have no form
+    if passed.generates:
+        bodies.with_defaults(body, serving.defaults(model))
+    rank = tiers.rank(who.priority, as_sent)
+    as_sent["service_tier"] = tier = tiers.told(rank, as_sent)
+    shape = None
+    if passed.dialect == "responses":
+        limit = bodies.length_limit(body)
+        shape = ResponsesShape(as_sent, asked, int(time.time()), limit)
+    placement = serving.placement(model)
+    seat = Seat(placement.section, placement.slots, model.name, who.id, rank)
+    exchange = Exchange(
+        path=passed.upstream,
+        body=bodies.for_upstream(body, placement),
+        section=placement.section,
+        asked=asked,
+        dialect=passed.dialect,
+        prompt=passed.prompt,
+        seat=seat if passed.takes_a_slot else None,
+        stream=body.get("stream") is True,
+        shape=shape,
+        form=form,
+        retries=gateway.settings.structured_retries if form else 0,
+        tier=tier if passed.upstream == "/v1/chat/completions" else None,
+    )
+    return Relay(gateway.runtime, gateway.admission, gateway.stopping, exchange)
 
 
 def _check_kind(passed: Passed, model: Model, asked: str, catalog: Catalog) -> None:
