@@ -33,6 +33,21 @@ def test_what_json_cannot_hold_becomes_text() -> None:
     assert line("x", thing={1, 2} and object)["thing"] == "<class 'object'>"
 
 
+def test_half_a_character_and_a_long_number_do_not_lose_the_line() -> None:
+    assert line("x", model="a\ud800")["model"] == "a\ud800"
+    assert line("x", number=2**70)["number"] == 2**70
+
+
+def test_the_time_is_that_of_the_record() -> None:
+    record = logging.LogRecord("c", logging.INFO, "f", 1, "m", (), None)
+    for created in (0.25, 1.25, 0.25):
+        record.created, record.msecs = created, 250.0
+        text = JSONFormatter().format(record)
+        assert text.startswith(
+            f'{{"time": "1970-01-01T00:00:0{int(created)}.250Z", "level": "info"'
+        )
+
+
 def test_an_exception_is_a_field() -> None:
     try:
         raise ValueError("why")
