@@ -4,10 +4,14 @@
       --trl-python build/trl/bin/python --pairs 3
 
 Runs both in turn, each in a process of its own, and prints one JSON object: for each run trained and all
-tokens per second of training (loading not counted), the final loss on the validation rows (float32,
-measured by the same code for both), and the process's peak memory; then the medians and their ratios.
+tokens per second of training (loading not counted), its processor seconds (fairer than the clock where
+other work runs beside), the final loss on the validation rows (float32,
+measured by the same code for both), and the process's peak memory; then the medians and their ratios,
+of losses the means and the ratio of means.
 TRL: float32, no gradient checkpointing, loss on assistant tokens only, its own defaults else. Both:
-LoRA of the same rank on the same layers, AdamW with the same betas, rate and schedule. TRL is no
+LoRA of the same rank on the same layers, AdamW with the same betas, rate and schedule. Each pair has a
+seed of its own. The final loss differs by a tenth from seed to seed, so a pair shares the first adapter
+and the rows of each step, drawn at random; `--own-order` leaves TRL's order and adapter to TRL. TRL is no
 dependency of Corral: the peft engine needs nothing of it, and it would add a trainer, a data set library and pandas. So it lives in an
 environment of its own (`pip install trl` beside the train group), named by --trl-python.
 """
@@ -20,15 +24,16 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import stage
-from corral.errors import ToolError
+from corral.errors import BadRequest, ToolError
+from engines.hyperparameters import Hyperparameters
 
 KINDS = ("corral", "trl")
 BETAS = (0.9, 0.99)
-KEPT = ("seconds", "trained_tokens_per_second", "tokens_per_second", "valid_loss", "peak_mib")
+KEPT = ("seconds", "cpu_seconds", "trained_tokens_per_second", "tokens_per_second", "peak_mib")
 
 
 def peak_mib() -> float:
@@ -59,26 +64,31 @@ def valid_loss(base: Any, folder: Path) -> float:
     return total / count
 
 
+def hyperparameters(args: argparse.Namespace) -> Hyperparameters:
+    """Corral's."""
+    return Hyperparameters(
+        epochs=args.epochs, batch_size=args.batch_size, rate=args.rate, rank=args.rank,
+        schedule="linear", warmup=0, precision=args.precision, seed=args.seed,
+        micro_tokens=args.micro_tokens, checkpoint_seconds=1e9,
+    )  # fmt: skip
+
+
 def train_corral(args: argparse.Namespace, work: Path) -> dict[str, Any]:
     """One training by the peft engine."""
     import torch
 
     from engines import Task, memory, peft_engine
-    from engines.hyperparameters import Hyperparameters
-    from engines.loop import Loop
+    from engines.loop import METRICS, Loop
+    from step_metrics import curve
     from token_rows import TokenRows
 
     rows = TokenRows(args.rows)
-    given = Hyperparameters(
-        epochs=args.epochs, batch_size=args.batch_size, rate=args.rate, rank=args.rank,
-        schedule="linear", warmup=0, precision=args.precision, seed=args.seed,
-        micro_tokens=args.micro_tokens, checkpoint_seconds=1e9,
-    )  # fmt: skip
+    given = hyperparameters(args)
     device = torch.device("cpu")
     engine = peft_engine.PeftEngine()
     task = Task(args.model, args.rows, work, Path(), None, given)
     base = engine.load(task, int(rows.lengths.max()), device)
-    hyper = given.resolved(memory.shape_of(base).parameters, len(rows))
+    hyper = given.resolved(memory.shape_of(base).parameters, len(rows), device.type)
     bf16 = given.precision == "bf16" or (
         given.precision == "auto" and peft_engine.pays_bf16(device)
     )
@@ -86,21 +96,22 @@ def train_corral(args: argparse.Namespace, work: Path) -> dict[str, Any]:
         peft_engine.halve(base)
     model = engine.adapt(base, hyper)
     loop = Loop(model, rows, None, hyper, work, device, bf16, stage.Reporter(None), lambda: False)
-    begin = time.monotonic()
+    begin, cpu = time.monotonic(), time.process_time()
     facts = loop.run().facts
-    seconds = time.monotonic() - begin
+    seconds, cpu = time.monotonic() - begin, time.process_time() - cpu
     return {
         "seconds": seconds,
+        "cpu_seconds": cpu,
         "steps": facts["steps"],
         "padding": facts["padding_share"],
+        "train_losses": [loss for _, loss in curve(work / METRICS, "train_loss")],
     } | _ended(args, model.get_base_model(), seconds, facts["tokens"], facts["learned_tokens"])
 
 
 def train_trl(args: argparse.Namespace, work: Path) -> dict[str, Any]:
     """One training by TRL, on the very same ids and mask."""
     import torch
-    from datasets import Dataset
-    from peft import LoraConfig
+    from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
@@ -115,32 +126,59 @@ def train_trl(args: argparse.Namespace, work: Path) -> dict[str, Any]:
     del base.config.quantization_config
     tokenizer = AutoTokenizer.from_pretrained(str(args.model.parent), **named)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    read = [rows[number] for number in range(len(rows))]
-    data = Dataset.from_dict(
+    config = SFTConfig(
+        output_dir=str(work), per_device_train_batch_size=args.batch_size,
+        num_train_epochs=args.epochs if args.own_order else 1,
+        train_sampling_strategy="random" if args.own_order else "sequential",
+        learning_rate=args.rate, lr_scheduler_type="linear", warmup_steps=0, weight_decay=0.0,
+        adam_beta1=BETAS[0], adam_beta2=BETAS[1], bf16=False, gradient_checkpointing=False,
+        max_length=int(rows.lengths.max()), packing=False, report_to=[], save_strategy="no", seed=args.seed,
+        logging_steps=1, use_cpu=True, dataloader_num_workers=0, disable_tqdm=True,
+    )  # fmt: skip
+    lora = LoraConfig(
+        r=args.rank, lora_alpha=2 * args.rank, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    torch.manual_seed(args.seed)
+    trainer = SFTTrainer(
+        model=get_peft_model(base, lora),
+        args=config,
+        train_dataset=dataset(args, rows),
+        processing_class=tokenizer,
+    )
+    begin, cpu = time.monotonic(), time.process_time()
+    done = trainer.train()
+    seconds, cpu = time.monotonic() - begin, time.process_time() - cpu
+    tokens, learned = (round(args.epochs * int(x.sum())) for x in (rows.lengths, rows.learned))
+    losses = [each["loss"] for each in trainer.state.log_history if "loss" in each]
+    found = {
+        "seconds": seconds,
+        "cpu_seconds": cpu,
+        "steps": done.global_step,
+        "train_losses": losses,
+    }
+    return found | _ended(args, trainer.model.get_base_model(), seconds, tokens, learned)
+
+
+def dataset(args: argparse.Namespace, rows: Any) -> Any:
+    """The rows for TRL; unless it has its own order, those of all Corral's steps one after the other."""
+    from datasets import Dataset
+
+    from engines.batching import plan
+
+    order = [*range(len(rows))]
+    if not args.own_order:
+        steps, _ = plan(rows.lengths, hyperparameters(args).resolved(1, len(rows), "cpu"))
+        # A short step at an epoch's end would shift all that follow.
+        if args.epochs > 1 and len(rows) % args.batch_size:
+            raise BadRequest("--epochs above 1 needs --own-order, or rows that fill every step")
+        order = [number for step in steps for number in sorted(int(n) for p in step for n in p)]
+    read = [rows[number] for number in order]
+    return Dataset.from_dict(
         {
             "input_ids": [row.ids.tolist() for row in read],
             "assistant_masks": [row.learned.astype(int).tolist() for row in read],
         }
     )
-    config = SFTConfig(
-        output_dir=str(work), per_device_train_batch_size=args.batch_size, num_train_epochs=args.epochs,
-        learning_rate=args.rate, lr_scheduler_type="linear", warmup_steps=0, weight_decay=0.0,
-        adam_beta1=BETAS[0], adam_beta2=BETAS[1], bf16=False, gradient_checkpointing=False,
-        max_length=int(rows.lengths.max()), packing=False, report_to=[], save_strategy="no", seed=args.seed,
-        logging_steps=10, use_cpu=True, dataloader_num_workers=0, disable_tqdm=True,
-    )  # fmt: skip
-    lora = LoraConfig(
-        r=args.rank, lora_alpha=2 * args.rank, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
-    trainer = SFTTrainer(
-        model=base, args=config, train_dataset=data, processing_class=tokenizer, peft_config=lora
-    )
-    begin = time.monotonic()
-    done = trainer.train()
-    seconds = time.monotonic() - begin
-    tokens, learned = (round(args.epochs * int(x.sum())) for x in (rows.lengths, rows.learned))
-    found = {"seconds": seconds, "steps": done.global_step}
-    return found | _ended(args, trainer.model.get_base_model(), seconds, tokens, learned)
 
 
 def _ended(
@@ -157,12 +195,13 @@ def _ended(
     }
 
 
-def one_run(kind: str, args: argparse.Namespace, tell: stage.Reporter) -> dict[str, Any]:
+def one_run(kind: str, seed: int, args: argparse.Namespace, tell: stage.Reporter) -> dict[str, Any]:
     """One training in a process of its own."""
     python = str(args.trl_python) if kind == "trl" else sys.executable
     with tempfile.TemporaryDirectory(prefix="corral-bench-") as folder:
         out = Path(folder) / "result.json"
-        argv = [python, __file__, *sys.argv[1:], "--child", kind, "--child-out", str(out)]
+        argv = [python, __file__, *sys.argv[1:], "--seed", str(seed)]
+        argv += ["--child", kind, "--child-out", str(out)]
         done = subprocess.run(argv, capture_output=True, text=True)
         if done.returncode or not out.is_file():
             raise ToolError(f"the {kind} run failed:\n{done.stderr[-3000:]}")
@@ -189,15 +228,18 @@ def main(args: argparse.Namespace, tell: stage.Reporter) -> None:
     for pair in range(args.pairs):
         # Each goes first in half of the pairs, so that neither always finds the warmer machine.
         for kind in KINDS if pair % 2 == 0 else KINDS[::-1]:
-            runs[kind].append(one_run(kind, args, tell))
+            runs[kind].append(one_run(kind, args.seed + pair, args, tell))
     middle = {k: {name: median(run[name] for run in runs[k]) for name in KEPT} for k in KINDS}
+    for kind in KINDS:
+        middle[kind]["mean_valid_loss"] = mean(run["valid_loss"] for run in runs[kind])
     ours, theirs = middle["corral"], middle["trl"]
     tell.result(
         {
             "runs": runs,
             "medians": middle,
             "speed_ratio": ours["trained_tokens_per_second"] / theirs["trained_tokens_per_second"],
-            "loss_ratio": ours["valid_loss"] / theirs["valid_loss"],
+            "cpu_ratio": theirs["cpu_seconds"] / ours["cpu_seconds"],
+            "loss_ratio": ours["mean_valid_loss"] / theirs["mean_valid_loss"],
             "memory_ratio": ours["peak_mib"] / theirs["peak_mib"],
         }
     )
@@ -216,9 +258,10 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=8, help="rows in a step (default 8)")
     parser.add_argument("--rank", type=int, default=32)
     parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--micro-tokens", type=int, default=4096)
+    parser.add_argument("--micro-tokens", type=int, help="Corral's (default: its own)")
     parser.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="of the first pair; +1 for each next")
+    parser.add_argument("--own-order", action="store_true", help="TRL draws its rows and adapter")
     parser.add_argument("--child", choices=KINDS, help=argparse.SUPPRESS)
     parser.add_argument("--child-out", type=Path, help=argparse.SUPPRESS)
     return parser

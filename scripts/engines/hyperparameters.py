@@ -22,6 +22,9 @@ RATES = {
     ("dpo", False): 2e-5,
 }
 RANKS = {True: 32, False: 16}
+# Tokens computed at once. A CPU is no faster with more (docs/log.md, 2026-11-30); a GPU is left idle by few.
+MICRO_TOKENS = {"cpu": 1024}
+MICRO_TOKENS_ELSEWHERE = 4096
 _CHOICES: dict[str, tuple[str, ...]] = {
     "method": ("supervised", "dpo"),
     "schedule": ("cosine", "linear", "constant"),
@@ -58,7 +61,7 @@ class Hyperparameters:
     epochs: float | None = None
     batch_size: int | None = None
     batch_tokens: int = 4096
-    micro_tokens: int = 4096
+    micro_tokens: int | None = None
     rate: float | None = None
     rate_multiplier: float = 1.0
     rank: int | None = None
@@ -90,8 +93,9 @@ class Hyperparameters:
                 top = f" and at most {high:g}" if high is not None else ""
                 raise BadRequest(f"{name} is {value}; must be at least {low:g}{top}", param=name)
 
-    def resolved(self, parameters: int, rows: int) -> "Hyperparameters":
-        """Every "auto" that depends on the model's size or the number of rows (or pairs), filled in."""
+    def resolved(self, parameters: int, rows: int, device: str) -> "Hyperparameters":
+        """Every "auto" that depends on the model's size, the number of rows (or pairs) or the kind of
+        device, filled in."""
         small = parameters < SMALL
         rank = self.rank or RANKS[small]
         return replace(
@@ -100,6 +104,7 @@ class Hyperparameters:
             rate=self.rate or RATES[self.method, small] * self.rate_multiplier,
             rank=rank,
             alpha=self.alpha or 2.0 * rank,
+            micro_tokens=self.micro_tokens or MICRO_TOKENS.get(device, MICRO_TOKENS_ELSEWHERE),
         )
 
     def recorded(self) -> dict[str, Any]:

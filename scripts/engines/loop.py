@@ -18,7 +18,7 @@ import safe_files
 from corral.errors import BadRequest
 from corral.registry.disk import sync_folder
 from engines import Checkpoint, Stopped, Trained, checkpoints, objectives
-from engines.batching import Step, by_tokens, plan, rate_share, valid_every
+from engines.batching import Step, cut, plan, rate_share, valid_every
 from engines.failures import check_finite
 from engines.hyperparameters import Hyperparameters
 from step_metrics import MetricsFile
@@ -199,11 +199,11 @@ class Loop:
     def _validate(self, limit: int | None) -> dict[str, float]:
         """Loss and accuracy over the first `limit` validation rows (or pairs), or all."""
         assert self.valid is not None
+        assert self.hyper.micro_tokens is not None
         lengths = self._lengths(self.valid)[:limit]
-        order = np.argsort(lengths, kind="stable").tolist()
         self.model.eval()
         sums = _Sum()
-        for part in by_tokens(order, lengths, self.hyper.micro_tokens):
+        for part in cut([*range(len(lengths))], lengths, self.hyper.micro_tokens):
             loss, right = self._losses(self.valid, np.array(part), self.valid_reference)
             sums.add(loss, right)
         self.model.train()

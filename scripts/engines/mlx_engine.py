@@ -57,7 +57,7 @@ class MlxEngine:
         folder = hf_folder(task)
         rows, valid = TokenRows(task.rows), TokenRows(task.valid) if task.valid else None
         model, parameters = load(folder)
-        hyper = task.hyper.resolved(parameters, len(rows))
+        hyper = task.hyper.resolved(parameters, len(rows), device())
         work_folder.claim(task.work, _identity(task, hyper, rows))
         add_lora(model, hyper)
         run = Run(model, rows, valid, hyper, task.work, tell, stop)
@@ -105,6 +105,13 @@ def load(folder: Path) -> tuple[Any, int]:
     model, _ = load_model(folder)
     model.freeze()
     return model, sum(value.size for _, value in tree_flatten(model.parameters()))
+
+
+def device() -> str:
+    """The kind of device that MLX computes on: `gpu`, or `cpu`."""
+    import mlx.core as mx
+
+    return str(mx.default_device().type.name)
 
 
 def add_lora(model: Any, hyper: Hyperparameters) -> None:

@@ -179,7 +179,7 @@ class PeftEngine:
             base = self.load(task, int(rows.lengths.max()), device)
             shape = memory.shape_of(base)
             units = len(rows) // (2 if task.hyper.method == "dpo" else 1)
-            hyper = task.hyper.resolved(shape.parameters, units)
+            hyper = task.hyper.resolved(shape.parameters, units, device.type)
             work_folder.claim(task.work, identity(task, hyper, rows))
             self._write_config(base, task.work)
             four_bit = hyper.quantised_base == "on"
@@ -223,6 +223,7 @@ class PeftEngine:
         tell: Any,
     ) -> None:
         """Turn gradient checkpointing on where it was asked for or memory asks for it."""
+        assert hyper.micro_tokens is not None
         tokens = max(hyper.micro_tokens, int(rows.lengths.max()))
         precision = "bf16" if bf16 else "fp32"
         asked = hyper.gradient_checkpointing

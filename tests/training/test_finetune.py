@@ -50,7 +50,7 @@ def test_it_learns_and_says_so(trained: tuple[Path, dict[str, Any]]) -> None:
     assert [int(row["step"]) for row in read(metrics)] == list(range(1, 16))
     valid = curve(metrics, "valid_loss")
     assert [step for step, _ in valid] == [5, 10, 15]
-    assert valid[-1][1] < 0.5 * curve(metrics, "train_loss")[0][1]
+    assert valid[-1][1] < 0.6 * curve(metrics, "train_loss")[0][1]
     assert result["learned_tokens"] < result["tokens"]
     assert out.stat().st_size > 100_000
 

@@ -9,14 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.errors import BadRequest
-from engines.batching import plan, rate_share, valid_every
+from engines.batching import cut, plan, rate_share, valid_every
 from engines.hyperparameters import Hyperparameters
 
-LENGTHS = np.array([Random(3).randint(20, 600) for _ in range(403)])
+_DRAW = Random(3)
+LENGTHS = np.array([_DRAW.randint(20, 600) for _ in range(403)])
 
 
 def resolved(**given: object) -> Hyperparameters:
-    return replace(Hyperparameters(), **given).resolved(3_000_000, len(LENGTHS))  # type: ignore[arg-type]
+    return replace(Hyperparameters(), **given).resolved(3_000_000, len(LENGTHS), "cpu")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("batch", [{"batch_size": 8}, {"batch_tokens": 4096}])
@@ -38,11 +39,33 @@ def test_the_seed_decides_the_order() -> None:
 
 
 def test_steps_have_so_many_rows_and_little_padding() -> None:
-    steps, _ = plan(LENGTHS, resolved(epochs=1, batch_size=8, micro_tokens=100_000))
+    steps, _ = plan(LENGTHS, resolved(epochs=1, batch_size=8))
     sizes = [sum(map(len, step)) for step in steps]
-    assert sorted(sizes)[1:] == [8] * 50
+    assert sizes == [8] * 50 + [3]
     computed = sum(LENGTHS[part].max() * len(part) for step in steps for part in step)
     assert LENGTHS.sum() / computed > 0.95
+
+
+def test_steps_have_so_many_tokens() -> None:
+    steps, _ = plan(LENGTHS, resolved(epochs=1, batch_tokens=4096))
+    sums = [sum(int(LENGTHS[part].sum()) for part in step) for step in steps]
+    assert max(sums) <= 4096
+    assert min(sums[:-1]) > 4096 - LENGTHS.max()
+
+
+@pytest.mark.parametrize("batch", [{"batch_size": 8}, {"batch_tokens": 2048}])
+def test_a_step_is_a_random_draw_of_all_lengths(batch: dict[str, int]) -> None:
+    """With rows of like length in a step, the means of steps are spread as the rows are."""
+    steps, _ = plan(LENGTHS, resolved(epochs=1, **batch))
+    means = [LENGTHS[np.concatenate(step)].mean() for step in steps[:-1]]
+    assert np.std(means) < 0.6 * LENGTHS.std()
+
+
+def test_a_step_is_cut_where_it_costs_least() -> None:
+    lengths = np.array([100, 500, 102, 490, 101])
+    assert cut([0, 1, 2, 3, 4], lengths, 1024) == [[1, 3], [2, 4, 0]]
+    assert cut([0, 1, 2, 3, 4], lengths, 30_000) == [[1, 3, 2, 4, 0]]
+    assert cut([1], lengths, 50) == [[1]]
 
 
 def test_micro_batches_keep_to_their_size() -> None:
@@ -76,16 +99,24 @@ def test_validation_ten_times_or_as_told() -> None:
 
 
 def test_defaults_follow_size_and_method() -> None:
-    small, large = (Hyperparameters().resolved(size, 500) for size in (3_000_000, 500_000_000))
+    small, large = (
+        Hyperparameters().resolved(size, 500, "cpu") for size in (3_000_000, 500_000_000)
+    )
     assert (small.rate, small.rank, small.alpha, small.epochs) == (2e-3, 32, 64, 3)
     assert (large.rate, large.rank, large.alpha) == (2e-4, 16, 32)
-    assert Hyperparameters(method="dpo").resolved(500_000_000, 500).rate == pytest.approx(2e-5)
+    assert small.micro_tokens == 1024
+    assert Hyperparameters().resolved(3_000_000, 500, "cuda").micro_tokens == 4096
+    assert Hyperparameters(method="dpo").resolved(500_000_000, 500, "cpu").rate == pytest.approx(
+        2e-5
+    )
 
 
 def test_the_multiplier_multiplies_the_default_and_a_rate_stands() -> None:
-    twice = Hyperparameters(rate_multiplier=2).resolved(3_000_000, 500)
+    twice = Hyperparameters(rate_multiplier=2).resolved(3_000_000, 500, "cpu")
     assert twice.rate == pytest.approx(4e-3)
-    assert Hyperparameters(rate=1e-4, rate_multiplier=2).resolved(3_000_000, 500).rate == 1e-4
+    assert (
+        Hyperparameters(rate=1e-4, rate_multiplier=2).resolved(3_000_000, 500, "cpu").rate == 1e-4
+    )
 
 
 @pytest.mark.parametrize(
