@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -114,7 +115,7 @@ async def test_a_whole_answer_that_is_not_read_is_given_up_too(served: Served) -
 async def test_a_client_that_goes_after_a_long_body_is_noticed(
     served: Served, tmp_path: Path
 ) -> None:
-    waits = {"until": str(tmp_path / "never"), "delay": 0.1, "text": ""}
+    waits: dict[str, Any] = {"until": str(tmp_path / "never"), "delay": 0.1, "text": ""}
     long = {"role": "user", "content": "x" * 3 * MIB}
     body = chat(stream=True, **waits)
     body["messages"] = [*body.get("messages", ()), long]
