@@ -145,6 +145,7 @@ class Settings(BaseModel):
     slots: int = Field(4, ge=1, le=256)
     queue_size: int = Field(256, ge=0, le=65_536)
     structured_retries: int = Field(1, ge=0, le=5)
+    client_grammars: Literal["admin", "everybody", "nobody"] = "admin"
     threads: int | None = Field(None, ge=1, le=4096)
     gpu_layers: int | None = Field(None, ge=0, le=100_000)
     prompt_cache_mib: int = Field(512, ge=0, le=1_048_576)

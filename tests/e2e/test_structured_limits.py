@@ -144,6 +144,8 @@ def test_every_api_finds_out(
 REFUSED = {
     "range of items": record(a={"type": "array", "items": S, "minItems": 5, "maxItems": 2}),
     "range of a length": record(a={**S, "minLength": 5, "maxLength": 2}),
+    "many stars in a row": record(a={**S, "pattern": "^" + "[a-z]*" * 222 + "$"}),
+    "stars multiplied": record(a={**S, "pattern": "^([a-z]?){222}$"}),
     "range in a pattern": record(a={**S, "pattern": "^a{5,2}$"}),
     "long name": record(**{"_" * 30_000: S}),
     "reference to itself": {"allOf": [{"$ref": "#/$defs/x"}], "$defs": {"x": {"$ref": "#/$defs/x"}}},
@@ -185,6 +187,39 @@ def test_a_harmful_tool_is_refused_though_nobody_is_forced_to_call_it(
         tools=[{"name": "f", "input_schema": REFUSED["long name"]}],
     )
     assert (status, answer["error"]["param"]) == (400, "tools[0].input_schema.properties")
+
+
+GRAMMARS = {
+    "alternatives that double": "root ::= a0\n"
+    + "\n".join(f"a{n} ::= a{n + 1} | a{n + 1}" for n in range(40))
+    + '\na40 ::= "x"',
+    "rules in a row that double": "root ::= a0\n"
+    + "\n".join(f"a{n} ::= a{n + 1} a{n + 1}" for n in range(20))
+    + '\na20 ::= "x"?',
+    "a thousand that may be left out": "root ::= " + '"a"? ' * 1000,
+    "range over two lines": 'root ::= ("a"{5,\n2})',
+    "range with many digits": 'root ::= "a"{5,00000000002}',
+}
+
+
+@pytest.mark.parametrize("name", GRAMMARS)
+def test_a_grammar_that_would_hang_or_end_an_instance_is_refused(
+    corral: CorralProcess, name: str
+) -> None:
+    instances = sorted(corral.instances())
+    for path, body in (
+        ("/v1/completions", {"prompt": "x"}),
+        ("/v1/chat/completions", {"messages": SAY}),
+    ):
+        status, answer = ask(corral, path, grammar=GRAMMARS[name], **body)
+        assert (status, answer["error"]["param"]) == (400, "grammar"), answer
+    fine = """root ::= "{" pair ("," pair){1,3} "}"
+pair ::= [a-z]+ ": " ([0-9]{1,3} | "none") # a name and a number
+"""
+    status, answer = ask(corral, "/v1/completions", prompt="x", grammar=fine)
+    assert status == 200, answer
+    assert answer["choices"][0]["text"].startswith("{")
+    assert sorted(corral.instances()) == instances, "an instance has ended"
 
 
 def test_the_sdk_gets_the_reason_and_does_not_ask_again(

@@ -12,7 +12,7 @@ from starlette.types import Scope
 from corral.asking import caller
 from corral.errors import BadRequest
 from corral.gateway import body as bodies
-from corral.gateway import media, tiers
+from corral.gateway import grammars, media, tiers
 from corral.gateway.admission import Seat
 from corral.gateway.compat import fields, reconcile
 from corral.gateway.context import RequestContext
@@ -183,7 +183,10 @@ async def relay(passed: Passed, gateway: Gateway, scope: Scope, raw: bytes) -> R
     as_sent = dict(body)
     reconcile(body)
     media.check(body, gateway.settings.media_hosts)
-    form = form_of(body, passed.dialect, chat=passed.chats) if passed.gives_form else None
+    form = None
+    if passed.gives_form:
+        lets = grammars.lets(gateway.settings.client_grammars, who)
+        form = form_of(body, passed.dialect, chat=passed.chats, grammar_allowed=lets)
     if not passed.generates:
         form = None  # refused where it cannot be; a prompt and a count have no form
     if passed.generates:

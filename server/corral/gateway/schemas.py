@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import jsonschema_rs
 
 from corral.errors import BadRequest
+from corral.gateway.patterns import looseness
 
 INVALID = "invalid_json_schema"
 MAX_DEPTH = 32
@@ -23,6 +24,8 @@ MAX_TEXT = 120_000
 # 30,000 characters that are no letters end llama-server: its regular expressions recurse.
 MAX_NAME = 256
 MAX_PATTERN = 2000
+# Repetitions of varying length in one pattern; a date, an address or a URL has under ten.
+MAX_LOOSE = 20
 # llama-server's own: beyond it a lower bound is refused there, and an upper one forgotten.
 MAX_REPEAT = 2000
 # Rules of the grammar that bounded repetitions make, in all.
@@ -157,6 +160,9 @@ class _Size:
                 _refuse(
                     f"{where}.pattern", f"repeats {{{low_text},{high_text}}}, which is impossible"
                 )
+        loose = looseness(str(node.get("pattern", "")))
+        at = f"{where}.pattern"
+        _limit(at, "repetitions of varying length", loose, MAX_LOOSE)
         _limit(where, "bounded repetitions in all", self.repeats, MAX_REPEATS)
 
     def begin(self, node: Schema, where: str, hops: int) -> int:

@@ -26,7 +26,9 @@ FOREIGN = (
     "guided_json", "guided_regex", "guided_choice", "guided_grammar", "guided_decoding_backend",
     "structured_outputs", "output_format",
 )  # fmt: skip
-ASKS = frozenset({"response_format", "json_schema", "tools", "grammar", *FOREIGN})
+ASKS = frozenset(
+    {"response_format", "json_schema", "tools", "grammar", "grammar_triggers", *FOREIGN}
+)
 ANY_OBJECT: dict[str, Any] = {"type": "object"}
 MAX_SHOWN = 300
 # Greedy sampling would give the same answer again.
@@ -103,18 +105,19 @@ def _no_number(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-def form_of(body: dict[str, Any], dialect: Dialect, *, chat: bool) -> Form | None:
+def form_of(
+    body: dict[str, Any], dialect: Dialect, *, chat: bool, grammar_allowed: bool = True
+) -> Form | None:
     """What `body`, after `compat.reconcile`, demands of its answer; None where it is nothing that
     must be checked. Raises BadRequest for what cannot be promised. `chat`: the route is one of
-    messages, which have tools and formats."""
+    messages, which have tools and formats. `grammar_allowed`: see `grammars`."""
     if ASKS.isdisjoint(body):
         return None
     _refuse_foreign(body)
     if body.get("grammar") == "":
         # Beside a schema it would count, and leave the answer free.
         del body["grammar"]
-    if "grammar" in body:
-        grammars.check(body["grammar"])
+    grammars.check(body, allowed=grammar_allowed)
     text, text_param = _text(body, dialect, chat=chat)
     must_call = _must_call(body)
     calls = _calls(body, must_call) if chat else {}

@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI
 
 from corral import database
+from corral.app import create_app
 from corral.caller import ANYBODY, Caller
 from corral.errors import StoreError
 from corral.gateway.views import Views
@@ -236,6 +237,19 @@ async def test_other_routes_take_nothing_of_the_minute(app: FastAPI, make: Make)
         answer = await call(app, "GET", "/v1/files", headers=bearer(secret))
         assert answer.status == 200
         assert "x-ratelimit-limit-requests" not in answer.headers
+
+
+async def test_a_key_sends_no_grammar_unless_the_setting_lets_it(
+    app: FastAPI, settings: Settings, make: Make
+) -> None:
+    _, secret = make()
+    asked = {"model": "tiny", "prompt": "x", "grammar": 'root ::= "a" root "b" | "a" root | "x"'}
+    await app.state.keyring.refresh()
+    answer = await post(app, "/v1/completions", secret, asked)
+    assert (answer.status, answer.error["code"]) == (403, "grammar_not_allowed")
+    open_to_all = settings.model_copy(update={"client_grammars": "everybody"})
+    answer = await post(create_app(open_to_all), "/v1/completions", secret, asked | {"grammar": 5})
+    assert (answer.status, answer.error["param"]) == (400, "grammar")
 
 
 # ---- /corral/v1/keys ------------------------------------------------------------------------------
