@@ -28,6 +28,11 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path / "data", bundled_models_dir=tmp_path / "none")
 
 
+def job_folder(tmp_path: Path) -> Path:
+    """A name that no other test has, in no process: what carries its mark is killed."""
+    return tmp_path / f"job-{os.getpid()}-{tmp_path.name}"
+
+
 def run(settings: Settings, *stages: tuple[str, ...]) -> dict[str, object]:
     return run_now(jobs.KIND, jobs.ScriptSpec(stages=stages), settings, bar=False)
 
@@ -91,7 +96,7 @@ def test_progress_and_messages_come_through_and_rubbish_does_not(
 ) -> None:
     control = Recorder()
     stage = ("progress=1/4", "raw=rubbish", "message=half", "progress=4/4", "print=to the log")
-    Runner(tmp_path / "job", settings, control).run(plan(tmp_path / "job", stage))
+    Runner(job_folder(tmp_path), settings, control).run(plan(job_folder(tmp_path), stage))
     assert control.heard == [
         ("stage-1", 1, 2),
         Progress(done=1, total=4, unit="steps", text="x"),
@@ -99,7 +104,7 @@ def test_progress_and_messages_come_through_and_rubbish_does_not(
         Progress(done=4, total=4, unit="steps", text="x"),
         "stage-1",
     ]
-    assert (tmp_path / "job/logs/stage-1.log").read_text() == "to the log\n"
+    assert (job_folder(tmp_path) / "logs/stage-1.log").read_text() == "to the log\n"
 
 
 def test_a_flood_of_output_and_events_fills_nothing_and_loses_no_result(
@@ -107,7 +112,7 @@ def test_a_flood_of_output_and_events_fills_nothing_and_loses_no_result(
 ) -> None:
     control = Recorder()
     flood = (f"flood={3 * 10**7}", "flood-events=3000", f"flood={3 * 10**7}", 'result={"ok": true}')
-    done = Runner(tmp_path / "job", settings, control).run(plan(tmp_path / "job", flood))
+    done = Runner(job_folder(tmp_path), settings, control).run(plan(job_folder(tmp_path), flood))
     assert done["result"] == {"ok": True}
     assert "line 2999" in control.heard
 
@@ -124,7 +129,7 @@ def test_a_long_log_is_cut(
     monkeypatch.setattr(stage_log, "LOG_MAX_BYTES", 1000)
     monkeypatch.setattr(runner, "trim", trim_noting)
     stop = tmp_path / "stop"
-    stage = plan(tmp_path / "job", ("flood=100000", f"touch={stop}", f"wait={tmp_path / 'go'}"))
+    stage = plan(job_folder(tmp_path), ("flood=100000", f"touch={stop}", f"wait={tmp_path / 'go'}"))
 
     class Waiting(Recorder):
         def order(self) -> Order:
@@ -132,8 +137,8 @@ def test_a_long_log_is_cut(
                 (tmp_path / "go").touch()
             return Order.GO_ON
 
-    Runner(tmp_path / "job", settings, Waiting()).run(stage)
-    assert (tmp_path / "job/logs/stage-1.log").stat().st_size <= 1000
+    Runner(job_folder(tmp_path), settings, Waiting()).run(stage)
+    assert (job_folder(tmp_path) / "logs/stage-1.log").stat().st_size <= 1000
 
 
 # ---- failures -------------------------------------------------------------------------------------
@@ -174,7 +179,7 @@ def test_a_stage_may_say_what_failed_for_programs_too(settings: Settings) -> Non
 def test_a_program_that_is_not_there_is_told(settings: Settings, tmp_path: Path) -> None:
     stage = Stage("gone", (str(tmp_path / "gone"),))
     with pytest.raises(ToolError, match=r"cannot start .*gone: .*No such file"):
-        Runner(tmp_path / "job", settings, Recorder()).run((stage,))
+        Runner(job_folder(tmp_path), settings, Recorder()).run((stage,))
 
 
 def test_an_unwritable_data_directory_is_told(tmp_path: Path) -> None:
@@ -188,7 +193,7 @@ def test_an_unwritable_data_directory_is_told(tmp_path: Path) -> None:
 def test_a_stage_that_is_done_is_not_run_again_unless_it_would_be_another(
     settings: Settings, tmp_path: Path
 ) -> None:
-    folder, runs = tmp_path / "job", tmp_path / "runs"
+    folder, runs = job_folder(tmp_path), tmp_path / "runs"
     first, second = (f"append={runs}", 'result={"n": 1}'), ("kill",)
     with pytest.raises(StageKilledError):
         Runner(folder, settings, Recorder()).run(plan(folder, first, second))
@@ -246,7 +251,9 @@ def test_an_order_ends_a_stage_that_will_not_end_and_its_children(
             return super().order()
 
     with pytest.raises(Interrupted) as told:
-        Runner(tmp_path / "job", settings, Timed(order, up)).run(plan(tmp_path / "job", stage))
+        Runner(job_folder(tmp_path), settings, Timed(order, up)).run(
+            plan(job_folder(tmp_path), stage)
+        )
     assert told.value.order is order
     # The 5 s of the promise are: 1 s until the order is asked for, 3 s of grace, and the end.
     assert time.monotonic() - began[0] < 4
@@ -266,7 +273,7 @@ def test_a_stage_that_ends_when_asked_has_time_to(settings: Settings, tmp_path: 
     stage = Stage("saving", (sys.executable, "-c", code))
     control = Recorder(Order.STOP, tmp_path / "up")
     with pytest.raises(Interrupted):
-        Runner(tmp_path / "job", settings, control).run((stage,))
+        Runner(job_folder(tmp_path), settings, control).run((stage,))
     assert (tmp_path / "saved").exists()
 
 
@@ -297,13 +304,13 @@ def read(path: Path) -> str:
 
 # ---- the keeper ----------------------------------------------------------------------------------
 
-MARK = "_CORRAL_TEST=1"
-
 
 def keep(tmp_path: Path, *actions: str, silence: float = 0) -> Kept:
-    environment = {**os.environ, "_CORRAL_TEST": "1"}
+    # A mark of its own: what carries another test's is killed when that test ends.
+    environment = {**os.environ, "_CORRAL_TEST": str(tmp_path)}
+    mark = f"_CORRAL_TEST={tmp_path}"
     with (tmp_path / "log").open("ab") as output:
-        return Kept.start(jobs.argv(*actions), environment, output, mark=MARK, silence=silence)
+        return Kept.start(jobs.argv(*actions), environment, output, mark=mark, silence=silence)
 
 
 @pytest.mark.parametrize(("actions", "status"), [((), 0), (("exit=5",), 5), (("kill",), 128 + 9)])
