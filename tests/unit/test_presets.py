@@ -34,7 +34,7 @@ version = 1
 model = /m/tiny.gguf
 ctx-size = 16384
 parallel = 4
-cache-ram = 512
+cache-ram = 0
 stop-timeout = 1
 threads = 1
 lora = /m/tiny-a.gguf,/m/tiny-b.gguf
@@ -151,7 +151,6 @@ def test_only_the_named_sections_are_loaded_at_start() -> None:
         ({"threads": 3}, {"threads": "3"}),
         ({"gpu_layers": 0}, {"n-gpu-layers": "0"}),
         ({"gpu_layers": 99}, {"n-gpu-layers": "99"}),
-        ({"prompt_cache_mib": 0}, {"cache-ram": "0"}),
         ({"models": {"tiny": {"threads": 8}}, "threads": 3}, {"threads": "8"}),
         ({"models": {"tiny": {"slots": 1, "ctx_size": 9000}}}, {"ctx-size": "9000"}),
         ({"models": {"tiny": {"gpu_layers": 5}}, "gpu_layers": 0}, {"n-gpu-layers": "5"}),
@@ -161,6 +160,11 @@ def test_every_setting_reaches_its_option(given: dict[str, Any], expected: dict[
     section = layout(**given).sections[0]
     assert section.name == "tiny@1"
     assert expected.items() <= section.options.items()
+
+
+def test_past_prompts_are_kept_in_memory_only_where_there_are_no_adapters() -> None:
+    kept = {s.name: s.options["cache-ram"] for s in layout(prompt_cache_mib=7).sections}
+    assert kept == {"tiny@1": "0", "tiny-embed@1": "7", "plain@1": "7"}
 
 
 def test_the_command_line_of_the_router() -> None:

@@ -156,6 +156,9 @@ def _options(base: Model, adapters: tuple[Model, ...], settings: Settings) -> di
     if adapters:
         options["lora"] = ",".join(str(adapter.path) for adapter in adapters)
         options["lora-init-without-apply"] = "true"
+        # Kept prompts do not say with which adapter they were read: at this commit a request could go on
+        # with another adapter's, and answer what neither would (docs/log.md).
+        options["cache-ram"] = "0"
     if base.mmproj:
         options["mmproj"] = str(base.mmproj)
     if base.kind == "embedding":
