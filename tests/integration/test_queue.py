@@ -70,3 +70,19 @@ async def test_a_client_that_goes_away_leaves_its_place_to_the_next(
             assert (await third)[0] == 200
         else:
             assert (await waiting)[0] == 200
+
+
+async def test_models_of_one_base_ask_for_slots_of_their_own(tmp_path: Path) -> None:
+    with serve(tmp_path) as served:
+        seen = []
+        for model in ("tiny", "tuned", "tiny", "tuned", "other"):
+            status, answer = await ask(served.url, chat(model))
+            assert status == 200, answer
+            seen.append(answer["received"].get("id_slot"))
+        assert seen[:2] == seen[2:4]
+        assert None not in seen[:2]
+        assert len(set(seen[:2])) == 2
+        assert seen[4] is None, "it has no adapters"
+        for own in ({"id_slot": 1}, {"n": 2}):
+            _, answer = await ask(served.url, chat("tuned") | own)
+            assert answer["received"].get("id_slot") == own.get("id_slot")

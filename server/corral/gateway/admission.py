@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from corral.errors import RateLimited
+from corral.gateway.slots import Slots
 from corral.gateway.waiting import RANKS, Waiting
 
 # How long an adapter may let new requests in while another waits. Every change of turns costs the time in
@@ -34,13 +35,14 @@ NEW_SHARE = 0.1
 @dataclass(frozen=True)
 class Seat:
     """What a request needs: a slot of `section`, which has `slots`, for `model`, asked by `key`. `rank`
-    is an index of RANKS."""
+    is an index of RANKS. `head`: how its prompt begins, where the slot is to be chosen here."""
 
     section: str
     slots: int
     model: str
     key: str
     rank: int = RANKS.index("normal")
+    head: bytes = b""
 
 
 class Line:
@@ -157,6 +159,7 @@ class Admission:
         self._size = size
         self._clock = clock
         self._lines: dict[str, Line] = {}
+        self._slots = Slots()
 
     def running(self) -> dict[str, int]:
         """How many run now, by model."""
@@ -174,9 +177,9 @@ class Admission:
         return waiting
 
     @contextlib.asynccontextmanager
-    async def seat(self, seat: Seat) -> AsyncIterator[None]:
-        """Inside the block the request may run; waits for it. Raises RateLimited at once where too
-        many wait."""
+    async def seat(self, seat: Seat) -> AsyncIterator[int | None]:
+        """Inside the block the request may run; waits for it. The slot to ask for, None: any. Raises
+        RateLimited at once where too many wait."""
         line = self._lines.setdefault(seat.section, Line(self._size, self._clock))
         try:
             told = line.join(seat)
@@ -187,10 +190,14 @@ class Admission:
                 except asyncio.CancelledError:
                     line.give_up(seat, told)
                     raise
-            began = self._clock()
+            began, slot = self._clock(), None
+            if seat.head:
+                slot = self._slots.take(seat.section, seat.slots, seat.model, seat.head)
             try:
-                yield
+                yield None if slot is None else slot.number
             finally:
+                if slot is not None:
+                    self._slots.free(slot)
                 line.leave(self._clock() - began)
         finally:
             if line.idle:

@@ -19,6 +19,7 @@ from corral.gateway.cut import Cut, Stopping
 from corral.gateway.figures import of_whole
 from corral.gateway.outlet import Outlet
 from corral.gateway.responses_shape import ResponsesShape
+from corral.gateway.slots import pinned
 from corral.gateway.sse import Dialect, EventStream, error_event, renaming
 from corral.gateway.structured import Form, UnfitAnswer, another_try, as_unfit
 from corral.gateway.structured_stream import CheckedStream
@@ -96,15 +97,15 @@ class Relay(Response):
     async def _answer(self, send: Send, context: RequestContext, outlet: Outlet) -> None:
         seat = self._exchange.seat
         if seat is None:
-            await self._ask(send, context, outlet)
+            await self._ask(self._exchange.body, send, context, outlet)
             return
         came = time.perf_counter()
-        async with self._admission.seat(seat):
+        async with self._admission.seat(seat) as slot:
             context.queued = time.perf_counter() - came
-            await self._ask(send, context, outlet)
+            await self._ask(pinned(self._exchange.body, slot), send, context, outlet)
 
-    async def _ask(self, send: Send, context: RequestContext, outlet: Outlet) -> None:
-        body, left = self._exchange.body, self._exchange.retries
+    async def _ask(self, body: bytes, send: Send, context: RequestContext, outlet: Outlet) -> None:
+        left = self._exchange.retries
         while True:
             try:
                 await self._once(body, send, context, outlet)

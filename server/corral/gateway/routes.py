@@ -12,7 +12,7 @@ from starlette.types import Scope
 from corral.asking import caller
 from corral.errors import BadRequest
 from corral.gateway import body as bodies
-from corral.gateway import grammars, media, tiers
+from corral.gateway import grammars, media, slots, tiers
 from corral.gateway.admission import Seat
 from corral.gateway.compat import fields, reconcile
 from corral.gateway.context import RequestContext
@@ -198,10 +198,14 @@ async def relay(passed: Passed, gateway: Gateway, scope: Scope, raw: bytes) -> R
         limit = bodies.length_limit(body)
         shape = ResponsesShape(as_sent, asked, int(time.time()), limit)
     placement = serving.placement(model)
-    seat = Seat(placement.section, placement.slots, model.name, who.id, rank)
+    sent = bodies.for_upstream(body, placement)
+    head = b""
+    if passed.generates and placement.lora and "id_slot" not in body and body.get("n", 1) == 1:
+        head = slots.head(sent, passed.prompt)
+    seat = Seat(placement.section, placement.slots, model.name, who.id, rank, head)
     exchange = Exchange(
         path=passed.upstream,
-        body=bodies.for_upstream(body, placement),
+        body=sent,
         section=placement.section,
         asked=asked,
         dialect=passed.dialect,
