@@ -68,6 +68,24 @@ def test_padding_changes_nothing(base: Any, rows: TokenRows) -> None:
     assert together.tolist() == pytest.approx([float(x) for x in apart], rel=1e-4)
 
 
+def test_filled_up_lengths_change_nothing(base: Any, rows: TokenRows) -> None:
+    """Neither places after the end nor logits beyond the learned ones count, in losses or gradients."""
+    model = peft_engine.lora_over(copy.deepcopy(base), Hyperparameters(rank=4, alpha=8))
+    made = []
+    for multiple in (1, 64):
+        model.zero_grad()
+        batch = objectives.batch_of(rows, np.array([1, 2, 7]), CPU, multiple)
+        assert multiple == 1 or batch.ids.shape[1] % 64 == 0
+        found = objectives.token_losses(model.get_base_model(), batch)
+        assert len(found.loss) == len(found.right) == int(rows.learned[[1, 2, 7]].sum())
+        found.loss.sum().backward()
+        grads = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+        made.append((found.loss.detach(), grads))
+    torch.testing.assert_close(made[0][0], made[1][0], rtol=1e-4, atol=1e-5)
+    for a, b in zip(made[0][1], made[1][1], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
 def test_many_logits_are_computed_in_parts(
     base: Any, rows: TokenRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
