@@ -27,6 +27,7 @@ import torch
 
 import tiny_model
 import tiny_tokenizer
+from synthetic.tasks import MIXES
 from training import Batch, loss_of, pad, save
 
 BLOCK_EXAMPLES = (
@@ -183,7 +184,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--mix",
-        choices=("usual", "signs", "dates"),
+        choices=tuple(MIXES),
         default="usual",
         help="which tasks (default usual)",
     )

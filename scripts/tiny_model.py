@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from engines.peft_engine import load_base
 from training import ATTENTION
 
 # Hidden and feed-forward sizes are multiples of 256: the block of the K-quants, which otherwise fall back.
@@ -37,8 +38,8 @@ def fresh(seed: int) -> LlamaForCausalLM:
 
 def weights_of(gguf: Path) -> dict[str, torch.Tensor]:
     """The weights of a GGUF of this shape, by the names that `fresh` gives them."""
-    loaded = LlamaForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    weights: dict[str, torch.Tensor] = loaded.state_dict()
+    base = load_base(gguf, int(SHAPE["max_position_embeddings"]), device=torch.device("cpu"))
+    weights: dict[str, torch.Tensor] = base.state_dict()
     return weights
 
 

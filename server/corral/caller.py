@@ -13,7 +13,7 @@ HOUSE = "local"
 
 Permission = Literal["inference", "files", "training", "admin"]
 PERMISSIONS: tuple[Permission, ...] = ("inference", "files", "training", "admin")
-# Whose requests wait for whose, where several wait for the same model.
+# Whose requests wait for whose, where several wait for the same model; the best first.
 Priority = Literal["high", "normal", "low"]
 
 

@@ -17,7 +17,8 @@ from step_metrics import curve, read
 from tests.training.conftest import MODEL, ROOT, argv, run_stage
 
 ADAPTER = "adapter_model.safetensors"
-FAST = ["--batch-size", 8, "--rank", 8, "--checkpoint-seconds", 0, "--valid-every", 5]
+# At this rate fifteen steps learn enough to be seen, however hard the rows of the first one are.
+FAST = ["--batch-size", 8, "--rank", 8, "--checkpoint-seconds", 0, "--valid-every", 5, "--rate", "4e-3"]  # fmt: skip
 
 
 def environment() -> dict[str, str]:
@@ -50,7 +51,7 @@ def test_it_learns_and_says_so(trained: tuple[Path, dict[str, Any]]) -> None:
     assert [int(row["step"]) for row in read(metrics)] == list(range(1, 16))
     valid = curve(metrics, "valid_loss")
     assert [step for step, _ in valid] == [5, 10, 15]
-    assert valid[-1][1] < 0.6 * curve(metrics, "train_loss")[0][1]
+    assert valid[-1][1] < 0.5 * curve(metrics, "train_loss")[0][1]
     assert result["learned_tokens"] < result["tokens"]
     assert out.stat().st_size > 100_000
 

@@ -9,8 +9,11 @@ then only turns hold them up, as if there were no priorities.
 import asyncio
 from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass
+from typing import get_args
 
-RANKS = ("high", "normal", "low")
+from corral.caller import Priority
+
+RANKS: tuple[Priority, ...] = get_args(Priority)
 # A slot's mean time under load is under a second here and minutes for long answers of large models: long
 # enough that somebody who types does not meet a night's batch, short beside the SDKs' ten minutes.
 AGED_SECONDS = 15.0
