@@ -40,6 +40,7 @@ RATE_ADAM, RATE_MUON = 3e-3, 4e-3
 WARMUP_STEPS, FALL_FROM = 100, 500
 AGAIN_SHARE = 0.4  # of the rates, for a run that goes on from another, unless `--share` says so
 CHECKPOINT_STEPS = 100
+CHECKPOINT = "checkpoint.pt"
 
 Position = tuple[int, int]  # block and how many of its batches were used
 
@@ -113,8 +114,8 @@ def train(out: Path, plan: Plan) -> Any:
     """Train to the plan's end, from the checkpoint in `out` where there is one, else from its start; returns the model."""
     start, seed, steps = plan.start, plan.seed, plan.steps
     model = tiny_model.fresh(seed)
-    optims, checkpoint, step, begin = optimizers(model), out / "checkpoint.pt", 0, (0, 0)
-    found = checkpoint if checkpoint.exists() or start is None else start / "checkpoint.pt"
+    optims, checkpoint, step, begin = optimizers(model), out / CHECKPOINT, 0, (0, 0)
+    found = checkpoint if checkpoint.exists() or start is None else start / CHECKPOINT
     if start is not None and start.is_file() and not checkpoint.exists():
         model.load_state_dict(tiny_model.weights_of(start))
     if found.exists():
@@ -151,6 +152,14 @@ def train(out: Path, plan: Plan) -> Any:
                 },
             )
     return model
+
+
+def can_start(out: Path, start: Path | None) -> bool:
+    """Whether there is what the run begins with: without it, it would silently begin with fresh weights. A run that goes on from its own
+    checkpoint needs no start any more."""
+    if start is None or (out / CHECKPOINT).is_file():
+        return True
+    return start.is_file() or (start / CHECKPOINT).is_file()
 
 
 def report(out: Path, step: int, tokens: int, recent: list[float], started: float) -> None:
@@ -194,6 +203,10 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, help="seed of weights and data (default 1)")
     args = parser.parse_args()
+    if not can_start(args.out, args.start):
+        parser.error(
+            f"--start {args.start} is neither a GGUF nor the work folder of a run (with {CHECKPOINT})"
+        )
     folder = args.out / "hf"
     tiny_tokenizer.place(folder)
     tiny_model.write_hf(tiny_model.fresh(args.seed), folder)
