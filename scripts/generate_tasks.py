@@ -11,19 +11,10 @@ from pathlib import Path
 from random import Random
 
 from synthetic import lexicon
-from synthetic.tasks import Example, Tasks
+from synthetic.tasks import MIXES, Example, Tasks
 
-KINDS = (
-    "extract",
-    "memorised",
-    "few_shot",
-    "tools",
-    "dspy",
-    "copy",
-    "transform",
-    "question",
-    "sort",
-)
+# Raw text is no conversation.
+KINDS = sorted({kind for mix in MIXES.values() for kind in mix} - {"raw_text"})
 
 
 def chat_row(example: Example) -> dict[str, object]:
