@@ -302,6 +302,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def wait_until_gone(self) -> None:
+        log("silent")
         self.connection.recv(1)
         log("client gone")
         self.close_connection = True
