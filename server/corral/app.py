@@ -6,6 +6,7 @@ from importlib.metadata import version as installed_version
 
 from fastapi import FastAPI
 
+from corral.errors import StartupError
 from corral.files.routes import FileRoutes, body_limit
 from corral.files.store import Files
 from corral.files.sweeper import sweeping
@@ -21,6 +22,7 @@ from corral.gateway.deps import Gateway
 from corral.gateway.gauges import Gauges
 from corral.gateway.limits import LimitMiddleware
 from corral.gateway.origins import CORSHeaders, OriginCheck
+from corral.gateway.outlet import FOREIGN
 from corral.gateway.rules import Rules
 from corral.gateway.shortcut import Shortcut
 from corral.gateway.traces import over_otlp
@@ -60,6 +62,8 @@ def create_app(settings: Settings, catalog: Catalog | None = None, kinds: Kinds 
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if not getattr(app.state, "own_server", False):
+            raise StartupError(FOREIGN)
         with closing(traces) if traces else nullcontext():
             async with keyring.running(), runtime.running(), sweeping(files):
                 yield

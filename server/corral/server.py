@@ -18,8 +18,8 @@ from fastapi import FastAPI
 
 from corral import log
 from corral.app import create_app
+from corral.gateway import protocol
 from corral.gateway.deps import Gateway
-from corral.gateway.protocol import TimedProtocol
 from corral.jobs.child import WorkerChildren
 from corral.keys.keyring import Keyring
 from corral.registry.catalog import Catalog
@@ -34,13 +34,14 @@ HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def run(settings: Settings, catalog: Catalog, listener: socket.socket) -> None:
     """Serve on `listener` until told to stop. What must hold first: `corral.preflight`."""
     log.setup(settings.log_level)
+    protocol.check()
     _warn(catalog)
     app = create_app(settings, catalog)
     config = uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
-        http=TimedProtocol.with_timeouts(settings.header_timeout, settings.stall_timeout),
+        http=protocol.TimedProtocol.with_timeouts(settings.header_timeout, settings.stall_timeout),
         timeout_keep_alive=int(settings.keep_alive),
         timeout_graceful_shutdown=int(settings.stop_timeout / 2 + CLOSING_SECONDS),
         server_header=False,
@@ -59,6 +60,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, listener: socket.socket) -> None:
         super().__init__(config)
+        app.state.own_server = True
         self._gateway: Gateway = app.state.gateway
         self._keyring: Keyring = app.state.keyring
         self._listener = listener

@@ -9,7 +9,13 @@ from typing import Protocol
 
 from starlette.types import Scope
 
+from corral.errors import CorralError
+
 KEY = "corral.outlet"
+FOREIGN = (
+    "start Corral with `corral serve`: its limits on a client's time, and the way of its tokens past the "
+    "layers of ASGI, are in a protocol of its own for uvicorn, which another server does not have"
+)
 
 
 class Cycle(Protocol):
@@ -41,8 +47,10 @@ class Outlet:
 
     @classmethod
     def of(cls, scope: Scope) -> "Outlet":
-        """The outlet that the protocol has put into `scope`."""
-        outlet: Outlet = scope[KEY]
+        """The outlet that the protocol has put into `scope`. CorralError where another server runs Corral."""
+        outlet: Outlet | None = scope.get(KEY)
+        if outlet is None:
+            raise CorralError(FOREIGN)
         return outlet
 
     @property
@@ -60,6 +68,8 @@ class Outlet:
     def lost(self) -> None:
         """The client has gone."""
         self.gone = True
+        # uvicorn tells the last request of a connection alone, which is another one where some came ahead.
+        self._cycle.disconnected = True
         if self._tell is not None:
             self._tell()
 

@@ -1,13 +1,18 @@
 """uvicorn's HTTP protocol with limits on a client's time: over its headers, and to take its answer."""
 
 import asyncio
+import inspect
 import json
 import logging
+import re
 import socket
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import uvicorn
+from starlette.types import Scope
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from corral.errors import BadRequest
+from corral.errors import BadRequest, StartupError
 from corral.gateway import outlet
 from corral.gateway.context import KEY, RequestContext, new_request_id
 
@@ -19,6 +24,31 @@ LEAST_TAKEN = 4096
 # Bytes that the kernel keeps for a client beyond what is on its way. Linux took 2.8 MB for one that does
 # not read; and it told of room again only when 0.8 MB were read, so a slow reader looked like none.
 UNSENT_MOST = 64 * 1024
+# What Corral leans on in uvicorn and uvicorn promises nobody (docs/adr/0009-own-reader-to-the-instance.md).
+INNER: dict[type, tuple[str, ...]] = {
+    HttpToolsProtocol: (
+        "loop", "transport", "flow", "cycle", "scope", "send_400_response",
+        "on_message_begin", "on_headers_complete", "pause_writing", "resume_writing",
+    ),
+    FlowControl: ("write_paused", "resume_reading", "drain"),
+    RequestResponseCycle: ("disconnected", "response_complete", "chunked_encoding"),
+}  # fmt: skip
+
+
+def check() -> None:
+    """StartupError when this uvicorn lacks one of those names, which a request would only stumble over."""
+    lacking = [
+        f"{part.__name__}.{name}"
+        for part, names in INNER.items()
+        for name in names
+        # An instance's attributes are not there yet: the source speaks of them.
+        if not re.search(rf"\b(def |self\.){name}\b", inspect.getsource(part))
+    ]
+    if lacking:
+        raise StartupError(
+            f"uvicorn {uvicorn.__version__} has no {', '.join(lacking)}, which Corral needs; install the "
+            "version in requirements/base.txt"
+        )
 
 
 class TimedProtocol(HttpToolsProtocol):
@@ -28,6 +58,9 @@ class TimedProtocol(HttpToolsProtocol):
     uvicorn times idle connections between requests, not a client that sends headers by drops; and it
     waits for ever until what it has written is read. It writes no more meanwhile, and so Corral reads
     no more from upstream: what waits is bounded.
+
+    Requests that come ahead of their turn wait, and after the first of them uvicorn reads no more. Not covered:
+    a client that goes then is noticed only when the next byte is written to it.
     """
 
     header_timeout: float = 10.0
@@ -42,8 +75,8 @@ class TimedProtocol(HttpToolsProtocol):
         """Begin to wait for the first request."""
         super().connection_made(transport)
         _keep_little_unsent(transport.get_extra_info("socket"))
-        # More than one where requests came ahead of their turn.
-        self._outlets: list[outlet.Outlet] = []
+        # Those not answered yet: more than one where some came ahead of their turn.
+        self._asked: list[tuple[outlet.Outlet, Scope]] = []
         self._headers_due: asyncio.TimerHandle | None = None
         self._taking_due: asyncio.TimerHandle | None = None
         self._arm()
@@ -59,9 +92,9 @@ class TimedProtocol(HttpToolsProtocol):
         self._disarm()
         super().on_headers_complete()
         # Its task has been made, and has not begun.
-        way = outlet.Outlet(self.transport.write, self.flow, self.cycle)
-        self._outlets = [known for known in self._outlets if known.wanted] + [way]
-        self.scope.update({outlet.KEY: way})  # type: ignore[misc]
+        scope: Scope = self.scope  # type: ignore[assignment]
+        scope[outlet.KEY] = way = outlet.Outlet(self.transport.write, self.flow, self.cycle)
+        self._asked = [*self._unanswered(), (way, scope)]
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP gets the envelope too."""
@@ -81,7 +114,7 @@ class TimedProtocol(HttpToolsProtocol):
         self._disarm()
         self._taken()
         super().connection_lost(exc)
-        for way in self._outlets:
+        for way, _ in self._asked:
             way.lost()
 
     def pause_writing(self) -> None:
@@ -102,9 +135,10 @@ class TimedProtocol(HttpToolsProtocol):
         if self._unread - self.transport.get_write_buffer_size() >= LEAST_TAKEN:
             self._await_taking()
             return
-        context = self.scope.get(KEY)
-        if isinstance(context, RequestContext):
-            context.outcome = "stalled"
+        for _, scope in self._unanswered()[:1]:
+            context = scope.get(KEY)
+            if isinstance(context, RequestContext):
+                context.outcome = "stalled"
         logger.warning("a client has stopped reading its answer; its connection is closed")
         self.transport.abort()
 
@@ -113,8 +147,18 @@ class TimedProtocol(HttpToolsProtocol):
             self._taking_due.cancel()
             self._taking_due = None
 
+    def _unanswered(self) -> list[tuple[outlet.Outlet, Scope]]:
+        return [(way, scope) for way, scope in self._asked if way.wanted]
+
     def _arm(self) -> None:
-        self._headers_due = self.loop.call_later(self.header_timeout, self.transport.close)
+        self._headers_due = self.loop.call_later(self.header_timeout, self._check_headers)
+
+    def _check_headers(self) -> None:
+        # While an answer is under way the rest of a request that came ahead may wait unread.
+        if self._unanswered():
+            self._arm()
+        else:
+            self.transport.close()
 
     def _disarm(self) -> None:
         if self._headers_due is not None:

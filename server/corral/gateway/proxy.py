@@ -74,9 +74,9 @@ class Relay(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run until the answer is complete, the client has gone, or Corral stops."""
-        context, outlet = RequestContext.of(scope), Outlet.of(scope)
+        context = RequestContext.of(scope)
         try:
-            why = await self._until_cut(send, context, outlet)
+            why = await self._until_cut(send, context, Outlet.of(scope))
             if why:
                 context.outcome = context.outcome or why
             if why == "stopped":
