@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI
 
 from corral.app import create_app
+from corral.gateway.compat import TYPES
 from corral.gateway.routes import PASSED
 from corral.settings import Settings
 from tests.fakes.asgi import Answer, call
@@ -313,6 +314,24 @@ async def test_the_openapi_document_has_every_route_once(app: FastAPI) -> None:
         for operation in methods.values()
     ]
     assert len(operations) == len(set(operations))
+
+
+async def test_the_openapi_document_tells_the_fields_that_are_read_here(app: FastAPI) -> None:
+    document = (await call(app, "GET", "/openapi.json")).json()
+
+    def told(path: str) -> set[str]:
+        body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        return set(body["schema"]["properties"])
+
+    everywhere = {"model", "lora", *TYPES}
+    form = {"grammar", "grammar_triggers", "json_schema"}
+    assert told("/v1/chat/completions") == everywhere | form | {
+        "service_tier", "max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict",
+        "id_slot", "n",
+    }  # fmt: skip
+    assert told("/v1/embeddings") == everywhere | {"service_tier"}
+    assert told("/apply-template") == everywhere | form
+    assert told("/tokenize") == everywhere
 
 
 async def test_the_openapi_document_tells_every_routes_errors_and_key(app: FastAPI) -> None:

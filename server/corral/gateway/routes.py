@@ -124,15 +124,31 @@ CHATS = (
 )
 
 ANSWER = {"application/json": {"schema": {"type": "object"}}}
+# Of fields that Corral reads too, what it does with them. Without a type: whatever else stands there is
+# llama-server's affair, or as if it were not there.
+LORA = {"lora": "passed over: the model's name chooses the adapter"}
+RANK = {
+    "service_tier": "lowers the rank to wait in: `default`, `flex`; all else leaves it to the key"
+}
+LENGTHS = dict.fromkeys(
+    bodies.LENGTH_KEYS, "takes the place of the model's own default of any such name"
+)
+SLOT = {
+    "id_slot": "llama-server's slot; without it Corral chooses where a base has adapters",
+    "n": "how many answers; above 1 llama-server chooses the slots",
+}
+FORM = {
+    "json_schema": "what the answer must be, where no `response_format` says it",
+    "grammar_triggers": "only for keys that may send a `grammar`",
+}
 
 
 def description(passed: Passed) -> dict[str, Any]:
     """The body and the answer, for the API's own description: what Corral itself holds to. All else
     is llama-server's affair."""
-    name = {"type": ["string", "null"] if passed.model_optional else "string", "pattern": r"\S"}
     schema = {
         "type": "object",
-        "properties": {"model": name | {"description": "a name of GET /v1/models"}, **fields()},
+        "properties": _properties(passed),
         "required": [] if passed.model_optional else ["model"],
         "additionalProperties": True,
     }
@@ -141,6 +157,18 @@ def description(passed: Passed) -> dict[str, Any]:
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
         "responses": {"200": {"description": "llama-server's answer", "content": answers}},
     }
+
+
+def _properties(passed: Passed) -> dict[str, Any]:
+    name = {"type": ["string", "null"] if passed.model_optional else "string", "pattern": r"\S"}
+    found = {"model": name | {"description": "a name of GET /v1/models"}, **fields()}
+    if passed.gives_form:
+        told = "in llama.cpp's language; not for every key (setting `client_grammars`)"
+        found["grammar"] = {"type": ["string", "null"], "description": told}
+    told_of = LORA | (RANK if passed.takes_a_slot else {}) | (FORM if passed.gives_form else {})
+    if passed.generates:
+        told_of |= LENGTHS | SLOT
+    return found | {key: {"description": text} for key, text in told_of.items()}
 
 
 def build_router() -> APIRouter:
