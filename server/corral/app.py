@@ -23,6 +23,7 @@ from corral.gateway.gauges import Gauges
 from corral.gateway.limits import LimitMiddleware
 from corral.gateway.origins import CORSHeaders, OriginCheck
 from corral.gateway.outlet import FOREIGN
+from corral.gateway.passed import PASSED
 from corral.gateway.rules import Rules
 from corral.gateway.shortcut import Shortcut
 from corral.gateway.traces import over_otlp
@@ -80,7 +81,7 @@ def create_app(settings: Settings, catalog: Catalog | None = None, kinds: Kinds 
     )
     for router in (routes.build_router(), models.router, health.router, *own):
         app.include_router(router)
-    rules = Rules(path for passed in routes.PASSED for path in passed.paths)
+    rules = Rules(path for passed in PASSED for path in passed.paths)
     rules.check(app.routes)
     describe(app, rules.need)
     handlers.install(app)

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from corral.app import create_app
 from corral.gateway.compat import TYPES
-from corral.gateway.routes import PASSED
+from corral.gateway.passed import PASSED
 from corral.settings import Settings
 from tests.fakes.asgi import Answer, call
 from tests.fakes.gguf_file import write_adapter, write_model

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from corral.app import create_app
-from corral.gateway.routes import PASSED
+from corral.gateway.passed import PASSED
 from corral.runtime.command import Endpoint, router_argv, router_environment
 from corral.settings import Settings
 from tests.fakes.asgi import call

@@ -11,8 +11,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from corral.errors import CorralError
 from corral.gateway.context import RequestContext
 from corral.gateway.deps import Gateway
+from corral.gateway.passed import PASSED, Passed
 from corral.gateway.responses import send_error
-from corral.gateway.routes import PASSED, Passed, relay
+from corral.gateway.routes import relay
 
 
 class Pattern:
