@@ -1,4 +1,4 @@
-"""A client's own grammar passes, unless reading or following it would harm llama-server."""
+"""A client's own grammar passes, unless reading it would end llama-server or fill its memory."""
 
 import time
 from typing import Any
@@ -8,8 +8,6 @@ import pytest
 from corral.caller import ANYBODY, Caller
 from corral.errors import BadRequest, PermissionDenied
 from corral.gateway.compat import reconcile
-from corral.gateway.grammar_cost import steps as count
-from corral.gateway.grammar_cost import tokens
 from corral.gateway.grammars import lets
 from corral.gateway.structured import form_of
 
@@ -23,6 +21,8 @@ GOOD = [
     "root ::= [a-z ]{1,2000}",
     'root ::= (\n  "a" # one\n  | line+\n)\nline ::= [^\\n]* "\\n"',
     'root ::= <think> !<[7]>* "."',
+    # It hangs an instance. So does much that looks harmless: who may send grammars is the setting's affair.
+    'root ::= "a" root "b" | "a" root "c" | "x"',
     """root ::= "{" ws pair ("," ws pair){0,20} "}"
 pair ::= string ws ":" ws (string | number | list) ws
 list ::= "[" ws (string (ws "," ws string)*)? ws "]"
@@ -30,51 +30,27 @@ string ::= "\\"" [^"\\\\]* "\\""
 number ::= "-"? ([0-9] | [1-9] [0-9]{0,15}) ("." [0-9]+)? ([eE] [-+]? [0-9]{1,4})?
 ws ::= | " " | "\\n" [ \\t]{0,20}""",
 ]
-# Refused to everybody: they end llama-server or fill its memory, or it cannot read them.
+# Refused to everybody: they end llama-server or fill its memory.
 BAD: list[Any] = [
     'root ::= "a"{5,2}',
     'root ::= ("a" | "b"){ 5 , 2 }',
     'root ::= ("a"{5,\n2})',
     'root ::= ("a"{5,# none\n2})',
     'root ::= "a"{5,0000000000002}',
+    'root ::= "a"{5,' + "0" * 5000 + "2}",
+    'root ::= <"> "a"{5,2} "b"',
+    'root ::= "\\"" "a"{5,2}',
+    'root ::= ["] [a]{5,2} ["]',
+    'root ::= # "\n"a"{5,2}',
     "root ::= " + "(" * 201 + '"a"' + ")" * 201,
     "root ::= " + "(" * 60_000,
+    "root ::= " + "[[]" * 20_000 + "(" * 201,
     "#" * 65_537,
     5,
     ["root"],
-    'root ::= "a',
-    "root ::= _",
 ]
-# Each multiplies beyond what llama-server can follow.
-HANGS = {
-    "rules that name the next one twice": "root ::= a0\n"
-    + "\n".join(f"a{n} ::= a{n + 1} a{n + 1}" for n in range(18))
-    + '\na18 ::= "x"?',
-    "alternatives that double": "root ::= a0\n"
-    + "\n".join(f"a{n} ::= a{n + 1} | a{n + 1}" for n in range(32))
-    + '\na32 ::= "x"',
-    "the same in a rule that nobody names": 'root ::= "x"\n'
-    + "\n".join(f"a{n} ::= a{n + 1} | a{n + 1}" for n in range(32))
-    + '\na32 ::= "x"',
-    "rules that double nothing": "root ::= a0\n"
-    + "\n".join(f"a{n} ::= a{n + 1} a{n + 1}" for n in range(30))
-    + '\na30 ::= ""',
-    "a thousand that may be left out": "root ::= " + '"a"? ' * 1000,
-    "repetitions that multiply": 'root ::= ("a"{0,60}){0,60}',
-}
-UNREADABLE = {
-    "no such rule": "root ::= a",
-    "two of one name": 'root ::= a\na ::= "x"\na ::= "y"',
-    "no rule": '"a"',
-    "open bracket": 'root ::= ("a"',
-    "open brace": 'root ::= "a"{2',
-    "nothing to repeat": "root ::= *",
-    "no number": 'root ::= "a"{x}',
-}
-
-
-def steps(grammar: str) -> int:
-    return count(tokens(grammar)) or 0
+# Long to look through for whoever looks badly.
+SLOW = ("[", '"', "{0", "<", "{ 0,", "(a)", '["')
 
 
 def ask(grammar: Any, *, allowed: bool = True, **more: Any) -> None:
@@ -97,46 +73,11 @@ def test_a_harmful_one_is_refused_at_once(grammar: Any) -> None:
     assert time.perf_counter() - began < 1
 
 
-@pytest.mark.parametrize("name", HANGS | UNREADABLE)
-def test_what_multiplies_or_cannot_be_read_is_refused(name: str) -> None:
-    with pytest.raises(BadRequest, match="grammar") as caught:
-        ask((HANGS | UNREADABLE)[name])
-    assert caught.value.param == "grammar"
-
-
-@pytest.mark.parametrize(
-    "grammar",
-    [
-        "root ::= a0\n" + "\n".join(f"a{n} ::= a{n + 1}" for n in range(1200)) + '\na1200 ::= "x"',
-        "root ::= " + '"x"{2000}' * 1300,
-        "root ::= " + "[x]" * 5400,
-        "root ::= " + '""? ' * 4000,
-        "\n".join(f'r{n} ::= "x"' for n in range(1100)),
-    ],
-    ids=range(5),
-)
-def test_counting_itself_takes_no_long_time(grammar: str) -> None:
+@pytest.mark.parametrize("part", SLOW)
+def test_looking_takes_no_long_time(part: str) -> None:
     began = time.process_time()
-    assert steps(grammar) > 0
+    ask((part * 65_536)[:65_536])
     assert time.process_time() - began < 1
-
-
-def test_steps_are_counted_by_hand_the_same() -> None:
-    # Each of the three leads to the next, two of them also to themselves, over a rule with two ways.
-    assert steps('root ::= "abc"') == 2 + 2
-    assert steps('root ::= "ab" | "c"') == 1 + 4
-    assert steps("root ::= [a] [b] [c]") == 2 + 2
-    assert steps("root ::= [a]*") == 4 + 5
-    assert steps('root ::= "a"? "b"') < steps('root ::= "a"? "a"? "b"')
-
-
-def test_a_recursive_grammar_cannot_be_counted_and_passes() -> None:
-    for grammar in (
-        'root ::= "a" root "b" | "x"',
-        'root ::= value\nvalue ::= "[" (value ("," value)*)? "]" | [0-9]+',
-    ):
-        assert count(tokens(grammar)) is None
-        ask(grammar)
 
 
 def test_whom_the_setting_lets_send_one() -> None:
