@@ -93,9 +93,21 @@ def task_of(args: argparse.Namespace, engine: Engine, tell: stage.Reporter) -> T
             render_file(tokenizer, args.valid, valid, bin_dir, tell, **options)
     hyper = hyperparameters(args)
     args.out.parent.mkdir(parents=True, exist_ok=True)
+    model, source = args.model, args.llama_source
     return Task(
-        args.model, rows, work, bin_dir, args.llama_source, hyper, valid, args.start, args.device
+        model, rows, work, bin_dir, source, hyper, valid, args.start, args.device, base_name(args)
     )
+
+
+def base_name(args: argparse.Namespace) -> str:
+    """The base's name in what is written."""
+    return str(args.base_name or args.model.stem)
+
+
+def name_of(args: argparse.Namespace, trained: Trained, at: Checkpoint) -> str:
+    """What a checkpoint is called; the last one is the result itself."""
+    name = str(args.name or args.out.stem)
+    return name if at is trained.checkpoints[-1] else f"{name}:ckpt-step-{at.step}"
 
 
 def train(engine: Engine, task: Task, tell: stage.Reporter) -> Trained:
@@ -117,8 +129,7 @@ def describe(
     args: argparse.Namespace, engine: Engine, trained: Trained, at: Checkpoint, path: Path
 ) -> None:
     """Write the manifest beside an exported checkpoint."""
-    last = at is trained.checkpoints[-1]
-    base = args.base_name or args.model.stem
+    base = base_name(args)
     sha256 = args.base_sha256 or (hash_of(args.model) if args.model.is_file() else "")
     file = ManifestFile(
         name=path.name,
@@ -128,7 +139,7 @@ def describe(
     )
     facts = {k: v for k, v in trained.facts.items() if k != "hyperparameters"}
     made = Manifest(
-        name=args.name if last else f"{args.name}:ckpt-step-{at.step}",
+        name=name_of(args, trained, at),
         kind=engine.makes,
         files=(file,),
         base=BaseOf(name=base, sha256=sha256),
@@ -151,7 +162,7 @@ def export(
         path = (
             args.out if last else args.out.with_name(f"{args.out.stem}.ckpt-step-{each.step}.gguf")
         )
-        engine.export(task, each, path)
+        engine.export(task, each, path, name_of(args, trained, each))
         if args.name:
             describe(args, engine, trained, each, path)
         written.append({"step": each.step, "file": path.name, "metrics": each.metrics})

@@ -12,7 +12,7 @@ like a result when they do.
     train     from the last resume checkpoint in task.work, if there is one, to the end; gives the
               checkpoints, the last of which is the result. `stop()` true: write a resume checkpoint
               and raise Stopped
-    export    one checkpoint as GGUF, written whole or not at all
+    export    one checkpoint as GGUF, written whole or not at all; an adapter says its name and its base's
 """
 
 from collections.abc import Callable
@@ -38,7 +38,8 @@ class Stopped(CorralError):
 @dataclass(frozen=True)
 class Task:
     """What to train. `model` is a GGUF file or a Hugging Face folder; `rows` and `valid` are token
-    rows, or for an engine with `reads_text` a text file and a share of it."""
+    rows, or for an engine with `reads_text` a text file and a share of it. `base` is the model's name,
+    for adapters to say."""
 
     model: Path
     rows: Path
@@ -49,6 +50,7 @@ class Task:
     valid: Path | None = None
     start: Path | None = None
     device: str = "auto"
+    base: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Engine(Protocol):
 
     def prepare(self, task: Task, tell: Any) -> None: ...
     def train(self, task: Task, tell: Any, stop: Callable[[], bool]) -> Trained: ...
-    def export(self, task: Task, checkpoint: Checkpoint, out: Path) -> None: ...
+    def export(self, task: Task, checkpoint: Checkpoint, out: Path, name: str) -> None: ...
 
 
 def get(name: str) -> Engine:

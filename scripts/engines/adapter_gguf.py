@@ -6,12 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from gguf import GGUFReader, GGUFWriter
+
 import safe_files
 from corral.errors import DiskFullError, ToolError
-from corral.registry.disk import sync_folder
+from corral.registry.disk import sync_file, sync_folder
 from corral.settings import clone_root
 
 CONVERTER = "convert_lora_to_gguf.py"
+ALPHA = "adapter.lora.alpha"
 
 
 def source_tree(given: Path | None) -> Path:
@@ -28,24 +31,51 @@ def source_tree(given: Path | None) -> Path:
     )
 
 
-def to_gguf(adapter: Path, config: Path, out: Path, source: Path) -> None:
-    """Convert `adapter` (PEFT folder) over the base whose config.json is in the folder `config`."""
-    part = out.with_name(out.name + ".part")
-    command = [sys.executable, str(source / CONVERTER), str(adapter), "--base", str(config)]
-    command += ["--outfile", str(part), "--outtype", "f16"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode or not part.is_file():
+def to_gguf(adapter: Path, config: Path, out: Path, source: Path, *, name: str, base: str) -> None:
+    """Convert `adapter` (PEFT folder) over the base called `base`, whose config.json is in the folder `config`."""
+    raw, part = (out.with_name(f"{out.name}.{word}") for word in ("raw.part", "part"))
+    try:
+        convert(adapter, config, raw, source)
+        with safe_files.room(out):
+            _write_named(part, raw, name, base)
+            part.replace(out)
+            sync_folder(out.parent)
+    finally:
+        raw.unlink(missing_ok=True)
         part.unlink(missing_ok=True)
-        last = next(
-            (line for line in reversed(done.stderr.splitlines()) if line.strip()), "no output"
-        )
-        if "No space left" in done.stderr:
-            free = shutil.disk_usage(out.parent).free
-            raise DiskFullError(f"no space left while writing {out} ({free:,} bytes free there)")
-        raise ToolError(f"{CONVERTER} failed: {last}")
-    with safe_files.room(out):
-        part.replace(out)
-        sync_folder(out.parent)
+
+
+def convert(adapter: Path, config: Path, out: Path, source: Path, outtype: str = "f16") -> None:
+    """Run llama.cpp's converter."""
+    command = [sys.executable, str(source / CONVERTER), str(adapter), "--base", str(config)]
+    command += ["--outfile", str(out), "--outtype", outtype]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == 0 and out.is_file():
+        return
+    if "No space left" in done.stderr:
+        free = shutil.disk_usage(out.parent).free
+        raise DiskFullError(f"no space left while writing {out} ({free:,} bytes free there)")
+    last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no output")
+    raise ToolError(f"{CONVERTER} failed: {last}")
+
+
+def _write_named(out: Path, made: Path, name: str, base: str) -> None:
+    """The converter's adapter under a name: of its own it has the folder's, `Ckpt Step 16`, and takes a version from that."""
+    reader = GGUFReader(made)
+    writer = GGUFWriter(out, reader.fields["general.architecture"].contents())
+    writer.add_type("adapter")
+    writer.add_name(name)
+    writer.add_base_model_count(1)
+    writer.add_base_model_name(0, base)
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32(ALPHA, reader.fields[ALPHA].contents())
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    sync_file(out)
 
 
 def write_config(config: dict[str, object], architecture: str, folder: Path) -> None:

@@ -150,7 +150,7 @@ class LlamaEngine:
             raise ToolError(f"{PROGRAM} ended well but wrote no model; is the disk full?")
         part.replace(task.work / FINISHED)
 
-    def export(self, task: Task, checkpoint: Checkpoint, out: Path) -> None:
+    def export(self, task: Task, checkpoint: Checkpoint, out: Path, name: str) -> None:
         part = out.with_name(out.name + ".part")
         with safe_files.room(out):
             part.write_bytes((checkpoint.folder / FINISHED).read_bytes())

@@ -63,9 +63,11 @@ class MlxEngine:
         run = Run(model, rows, valid, hyper, task.work, tell, stop)
         return run.run()
 
-    def export(self, task: Task, checkpoint: Checkpoint, out: Path) -> None:
+    def export(self, task: Task, checkpoint: Checkpoint, out: Path, name: str) -> None:
         source = adapter_gguf.source_tree(task.llama_source)
-        adapter_gguf.to_gguf(checkpoint.folder, task.work / "base", out, source)
+        adapter_gguf.to_gguf(
+            checkpoint.folder, task.work / "base", out, source, name=name, base=task.base
+        )
 
 
 def _identity(task: Task, hyper: Hyperparameters, rows: TokenRows) -> dict[str, Any]:

@@ -238,9 +238,11 @@ class PeftEngine:
                     f"{need / 1e9:.1f} GB and {memory.free(device) / 1e9:.1f} GB are free; it costs about a third more time"
                 )
 
-    def export(self, task: Task, checkpoint: Checkpoint, out: Path) -> None:
+    def export(self, task: Task, checkpoint: Checkpoint, out: Path, name: str) -> None:
         source = adapter_gguf.source_tree(task.llama_source)
-        adapter_gguf.to_gguf(checkpoint.folder, task.work / "base", out, source)
+        adapter_gguf.to_gguf(
+            checkpoint.folder, task.work / "base", out, source, name=name, base=task.base
+        )
 
 
 def identity(task: Task, hyper: Hyperparameters, rows: TokenRows) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Needs the `train` group and a built llama.cpp; about ten minutes. Prints what wa
 
 import contextlib
 import csv
+import hashlib
 import json
 import multiprocessing
 import os
@@ -27,6 +28,7 @@ from corral.finetune.service import FineTuning
 from corral.jobs.keeper import _marked
 from corral.jobs.queue import ENDED, Queue
 from corral.jobs.worker import Worker
+from corral.registry.gguf_header import read_header
 from corral.registry.manifest import Manifest
 from corral.registry.store import Registry
 from corral.settings import Settings
@@ -95,11 +97,18 @@ def manifests(settings: Settings, row: Any) -> list[dict[str, Any]]:
     name = row["result"]["result"]["fine_tuned_model"]
     made = [a.manifest for a in Registry(settings).list() if a.name.startswith(name)]
     assert [manifest.revision for manifest in made] == [1] * len(made)
-    return [compared(manifest, name) for manifest in made]
+    weights = [weights_of(Registry(settings).get(manifest.name).weights) for manifest in made]
+    return [compared(m, name) | {"weights": w} for m, w in zip(made, weights, strict=True)]
+
+
+def weights_of(adapter: Path) -> str:
+    """The sum of an adapter's weights: the rest of the file says its name."""
+    data = adapter.read_bytes()
+    return hashlib.sha256(data[read_header(adapter).data_start :]).hexdigest()
 
 
 def compared(manifest: Manifest, name: str) -> dict[str, Any]:
-    shown = manifest.model_dump(mode="json", exclude={"created", "metrics"})
+    shown = manifest.model_dump(mode="json", exclude={"created", "metrics", "files"})
     training = dict(manifest.metrics["training"])
     for figure in ("seconds", "tokens_per_second"):
         training.pop(figure)

@@ -13,10 +13,12 @@ import pytest
 
 from corral import settings
 from corral.registry import manifest
+from corral.registry.gguf_header import read_header
 from step_metrics import curve, read
 from tests.training.conftest import MODEL, ROOT, argv, run_stage
 
 ADAPTER = "adapter_model.safetensors"
+NAME = "ft:corral-tiny:local::t"
 # At this rate fifteen steps learn enough to be seen, however hard the rows of the first one are.
 FAST = ["--batch-size", 8, "--rank", 8, "--checkpoint-seconds", 0, "--valid-every", 5, "--rate", "4e-3"]  # fmt: skip
 
@@ -41,7 +43,7 @@ def trained(
 ) -> tuple[Path, dict[str, Any]]:
     """Three epochs of five steps, undisturbed, with dropout so that the random state counts."""
     out = tmp_path_factory.mktemp("undisturbed") / "a.gguf"
-    more = ["--epochs", 3, "--dropout", 0.1, "--name", "ft:corral-tiny:local::t", "--checkpoints"]
+    more = ["--epochs", 3, "--dropout", 0.1, "--name", NAME, "--checkpoints"]
     return out, finetune(token_rows, out, llama_source, *more, "--valid-token-rows", token_rows)
 
 
@@ -63,10 +65,13 @@ def test_checkpoints_are_published_each_epoch(trained: tuple[Path, dict[str, Any
         "train_loss", "valid_loss", "full_valid_loss", "full_valid_mean_token_accuracy"
     }  # fmt: skip
     found = {m.name: m for m in map(manifest.read, out.parent.glob("*.manifest.json"))}
-    name = "ft:corral-tiny:local::t"
-    assert set(found) == {name, f"{name}:ckpt-step-5", f"{name}:ckpt-step-10"}
-    assert found[name].files[0].name == "a.gguf"
+    assert set(found) == {NAME, f"{NAME}:ckpt-step-5", f"{NAME}:ckpt-step-10"}
+    assert found[NAME].files[0].name == "a.gguf"
     for each in found.values():
+        says = read_header(out.parent / each.files[0].name).metadata
+        assert says["general.name"] == each.name
+        assert says["general.base_model.0.name"] == "corral-tiny"
+        assert not {"general.version", "general.basename", "general.finetune"} & set(says)
         assert (out.parent / each.files[0].name).stat().st_size == each.files[0].bytes
         assert each.kind == "adapter"
 
@@ -94,7 +99,7 @@ def test_disturbed_runs_end_with_the_same_weights(
     tmp_path: Path,
 ) -> None:
     out, whole = tmp_path / "a.gguf", trained[0]
-    more = ["--epochs", 3, "--dropout", 0.1, "--valid-token-rows", token_rows]
+    more = ["--epochs", 3, "--dropout", 0.1, "--valid-token-rows", token_rows, "--name", NAME]
     options = ["--model", MODEL, "--rows", token_rows, "--out", out, "--llama-source", llama_source]
     for step in steps:
         child = subprocess.Popen(
