@@ -125,6 +125,14 @@ def train(engine: Engine, task: Task, tell: stage.Reporter) -> Trained:
             signal.signal(number, handler)
 
 
+def start_of(args: argparse.Namespace) -> BaseOf | None:
+    """The adapter that training began with, for the manifest."""
+    if args.start is None:
+        return None
+    sha256 = hash_of(args.start) if args.start.is_file() else ""
+    return BaseOf(name=args.start_name or args.start.stem, sha256=sha256)
+
+
 def describe(
     args: argparse.Namespace, engine: Engine, trained: Trained, at: Checkpoint, path: Path
 ) -> None:
@@ -143,7 +151,8 @@ def describe(
         kind=engine.makes,
         files=(file,),
         base=BaseOf(name=base, sha256=sha256),
-        description=f"fine-tuned from {base} with the {args.engine} engine",
+        start=start_of(args),
+        description=f"fine-tuned from {args.start_name or base} with the {args.engine} engine",
         settings=trained.facts.get("hyperparameters", {}) | {"engine": args.engine},
         seed=args.seed,
         metrics={"training": facts | {"step": at.step, **at.metrics}},
@@ -182,6 +191,8 @@ def main(args: argparse.Namespace, tell: stage.Reporter) -> None:
     engine = engines.get(args.engine)
     task = task_of(args, engine, tell)
     engine.prepare(task, tell)
+    if args.start:
+        tell.message(f"training begins with the weights of {args.start_name or args.start}")
     trained = train(engine, task, tell)
     if engine.makes == "adapter":
         name_adapter(task.work, trained.checkpoints[-1].folder)
@@ -216,7 +227,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--work", type=Path, help="folder for checkpoints (default: OUT with .work)"
     )
-    parser.add_argument("--start", type=Path, help="go on from this adapter (PEFT folder)")
+    parser.add_argument("--start", type=Path, help="begin with this adapter, GGUF or PEFT folder")
+    parser.add_argument("--start-name", help="its name in the manifest (default: its file's)")
     parser.add_argument(
         "--engine", choices=engines.NAMES, default="peft", help="training engine (peft)"
     )

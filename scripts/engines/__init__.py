@@ -39,7 +39,7 @@ class Stopped(CorralError):
 class Task:
     """What to train. `model` is a GGUF file or a Hugging Face folder; `rows` and `valid` are token
     rows, or for an engine with `reads_text` a text file and a share of it. `base` is the model's name,
-    for adapters to say."""
+    for adapters to say; `start` an adapter to begin with."""
 
     model: Path
     rows: Path

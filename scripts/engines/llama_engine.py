@@ -103,6 +103,11 @@ class LlamaEngine:
         LlamaTools(task.llama_bin).path(PROGRAM)
         if task.hyper.method != "supervised":
             raise InvalidData("the llama.cpp engine has no dpo; use --engine peft", param="engine")
+        if task.start:
+            raise InvalidData(
+                "the llama.cpp engine takes no --start: it trains no adapter; use --engine peft",
+                param="engine",
+            )
         if not task.model.is_file():
             raise InvalidModel(f"{task.model} is no file; this engine needs a GGUF", param="model")
         kinds = {tensor.tensor_type.name for tensor in GGUFReader(task.model).tensors}

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load as tensors_from
 from safetensors.torch import save as tensors_as_bytes
 
 import safe_files
@@ -353,13 +352,3 @@ def openai_names(figures: dict[str, float]) -> dict[str, float]:
 def _steps_kept(work: Path) -> list[int]:
     found = [p.name.removeprefix("ckpt-step-") for p in work.glob("ckpt-step-*") if p.is_dir()]
     return sorted(int(name) for name in found if name.isdigit())
-
-
-def load_start(model: Any, folder: Path) -> None:
-    """Begin with the weights of an adapter instead of fresh ones."""
-    path = folder / "adapter_model.safetensors"
-    if not path.is_file():
-        raise BadRequest(
-            f"{folder} is no PEFT adapter folder ({path.name} is missing)", param="start"
-        )
-    set_peft_model_state_dict(model, tensors_from(path.read_bytes()))

@@ -6,6 +6,7 @@ CUDA, bitsandbytes and a Hugging Face folder.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -18,11 +19,11 @@ from transformers.utils import logging as transformers_logging
 
 import safe_files
 from corral.errors import BadRequest, InvalidData, InvalidModel
-from engines import Checkpoint, Task, Trained, adapter_gguf, fast_lora, memory, work_folder
+from engines import Checkpoint, Task, Trained, adapter_gguf, fast_lora, memory, start, work_folder
 from engines.attention import BF16_ATTENTION
 from engines.failures import explained
 from engines.hyperparameters import Hyperparameters
-from engines.loop import Loop, load_start
+from engines.loop import Loop
 from token_rows import TokenRows
 from training import ATTENTION
 
@@ -155,6 +156,8 @@ class PeftEngine:
     def prepare(self, task: Task, tell: Any) -> None:
         device = device_of(task.device)
         rows = TokenRows(task.rows)
+        if task.start:
+            start.shaped(task.hyper, task.start)
         wanted = "preference" if task.hyper.method == "dpo" else "chat"
         for each in (rows, *([TokenRows(task.valid)] if task.valid else [])):
             if each.kind != wanted:
@@ -179,16 +182,19 @@ class PeftEngine:
             base = self.load(task, int(rows.lengths.max()), device)
             shape = memory.shape_of(base)
             units = len(rows) // (2 if task.hyper.method == "dpo" else 1)
-            hyper = task.hyper.resolved(shape.parameters, units, device.type)
+            hyper = start.shaped(task.hyper, task.start) if task.start else task.hyper
+            hyper = hyper.resolved(shape.parameters, units, device.type)
             work_folder.claim(task.work, identity(task, hyper, rows))
             self._write_config(base, task.work)
+            begin = start.load(task, base, hyper.targets) if task.start else None
+            hyper = replace(hyper, targets=begin.targets) if begin else hyper
             four_bit = hyper.quantised_base == "on"
             bf16 = hyper.precision == "bf16" or (hyper.precision == "auto" and pays_bf16(device))
             if bf16 and not four_bit:
                 halve(base)
             model = self.adapt(base, hyper).to(device)
-            if task.start:
-                load_start(model, task.start)
+            if begin:
+                begin.load_into(model)
             self._save_memory(model, shape, hyper, rows, bf16, device, tell)
             valid = TokenRows(task.valid) if task.valid else None
             loop = Loop(model, rows, valid, hyper, task.work, device, bf16, tell, stop)

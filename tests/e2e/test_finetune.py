@@ -314,6 +314,38 @@ def test_merged_and_quantised_models_pass_the_gate_and_are_served(client: OpenAI
         assert client.models.delete(model).deleted
 
 
+def test_a_tuned_model_is_trained_further_and_may_be_deleted_meanwhile(client: OpenAI) -> None:
+    """DELETE comes while the second job waits: it has its copy."""
+    file_id = upload(client, rows(0, 16))
+    first = ended(client, start(client, file_id).id)
+    assert first.error is None, first.error
+    model, valid = str(first.fine_tuned_model), upload(client, rows(60, 4))
+    job = client.fine_tuning.jobs.create(
+        model=model, training_file=file_id, validation_file=valid, method=ONE_EPOCH, suffix="more",
+        extra_body={"corral": {"batch_tokens": 2048}},
+    )  # fmt: skip
+    client.fine_tuning.jobs.pause(job.id)
+    assert client.models.delete(model).deleted
+    client.fine_tuning.jobs.resume(job.id)
+    job = ended(client, job.id)
+    assert job.error is None, job.error
+    assert f"openai/{job.model}" == model
+    assert job.corral["base"] == "corral-tiny"  # type: ignore[attr-defined]
+    assert job.corral["options"]["rank"] == QUICK["rank"]  # type: ignore[attr-defined]
+    assert losses(client, job)[0] < losses(client, first)[0]
+    measured = job.corral["evaluation"]["models"]  # type: ignore[attr-defined]
+    assert [each["model"] for each in measured] == ["before", "tuned"]
+    assert measured[1]["loss"] < measured[0]["loss"]
+    check_served(client, str(job.fine_tuned_model).removeprefix("openai/"))
+
+
+def losses(client: OpenAI, job: FineTuningJob) -> list[float]:
+    """The training loss of each step."""
+    files = {client.files.retrieve(id).filename: id for id in job.result_files}
+    table = client.files.content(files["step_metrics.csv"]).text
+    return [float(row["train_loss"]) for row in csv.DictReader(io.StringIO(table))]
+
+
 def test_the_example_shows_before_and_after(trainer: CorralProcess, tmp_path: Path) -> None:
     train, held_out = tmp_path / "train.jsonl", tmp_path / "held_out.jsonl"
     train.write_text("\n".join(rows(0, 50)) + "\n")

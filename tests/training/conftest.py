@@ -19,6 +19,7 @@ from corral import settings
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULTS = settings.Settings()
 MODEL = DEFAULTS.bundled_models_dir / "corral-tiny.gguf"
+FOLIO = DEFAULTS.bundled_models_dir / "corral-tiny-folio.gguf"
 HELD_OUT = ROOT / "tests" / "data" / "folio_heldout.jsonl"
 ROWS = 40
 

@@ -17,6 +17,7 @@ from corral.errors import BadRequest
 from corral.finetune import KIND as NAME
 from corral.finetune.names import model_name, public_id, whole_name
 from corral.finetune.schemas import Hyperparameters, Integration, Options, Wandb
+from corral.finetune.start import kept_in
 from corral.finetune.validate import EVALUATION, TRAINING, VALIDATION
 from corral.jobs import kinds
 from corral.jobs.kinds import Kind, Stage, stage_argv
@@ -33,11 +34,13 @@ ADAPTER = "adapter.gguf"
 
 
 class Spec(kinds.Spec):
-    """What a job trains: names and file ids, resolved when it was made. `asked` is the model's name as
-    the client wrote it; `ignored` are hyperparameters that mean nothing here."""
+    """What a job trains: names and file ids, resolved when it was made. `model` is the base, `start` the
+    adapter to go on from; `asked` is the model's name as the client wrote it; `ignored` are
+    hyperparameters that mean nothing here."""
 
     model: str = Field(min_length=1, max_length=300)
     asked: str = ""
+    start: str = ""
     training_file: str
     validation_file: str | None = None
     suffix: str = ""
@@ -65,6 +68,10 @@ def plan(spec: Spec, settings: Settings, folder: Path) -> tuple[Stage, ...]:
     base = scan(settings).find(spec.model)
     if base.kind != "base":
         raise BadRequest(f"`{spec.model}` is no longer a model to train", param="model")
+    if spec.start and not kept_in(folder).is_file():
+        raise BadRequest(
+            f"the job's copy of `{spec.start}` is gone; submit it again", param="model"
+        )
     return _Plan(spec, settings, folder, base).stages()
 
 
@@ -73,6 +80,7 @@ class _Plan:
         self._spec, self._settings, self._folder, self._base = spec, settings, folder, base
         self._work, self._out = folder / "work", folder / "out"
         self._input = self._work / "input"
+        self._start = kept_in(folder) if spec.start else None
         self._name = model_name(base.name, spec.suffix, folder.name)
         self._types = [
             quant_types(settings.llama_bin_dir).find(t).name for t in spec.options.quantise
@@ -132,6 +140,8 @@ class _Plan:
             "name": self._name,
             "base-name": self._base.name,
             "base-sha256": self._base.sha256,
+            "start": self._start,
+            "start-name": spec.start,
             "checkpoints": True,
             "method": spec.method,
             "seed": spec.seed,
@@ -218,8 +228,9 @@ class _Plan:
             "manifest": manifest,
         }
         base, tuned = self._base.path, f"{self._base.path}+{self._out / ADAPTER}"
+        before = f"before={base}+{self._start}" if self._start else f"base={base}"
         whole = zip(self._types, self._quantised(), strict=True)
-        variants = [f"--variant=base={base}", f"--variant=tuned={tuned}"]
+        variants = [f"--variant={before}", f"--variant=tuned={tuned}"]
         variants += [f"--variant=tuned {kind}={path}" for kind, path in whole]
         return _beside(stage_argv("evaluate.py", *variants, *_flags(words)), {"if": file})
 
@@ -251,7 +262,7 @@ class _Plan:
 
 def _notes(spec: Spec, base: Model) -> list[str]:
     notes = [f"hyperparameter `{name}` means nothing here and is ignored" for name in spec.ignored]
-    if spec.asked and spec.asked != base.name:
+    if spec.asked and spec.asked != base.name and not spec.start:
         notes.append(f"`{spec.asked}` is another name here; the base is `{base.name}`")
     return notes
 

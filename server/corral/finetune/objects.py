@@ -19,7 +19,7 @@ STAGES = {
     "render-valid": "Rendering the validation rows",
     "train": "Training",
     "parity": "Checking that serving sees what training saw",
-    "evaluate": "Measuring the base against the tuned model",
+    "evaluate": "Measuring the tuned model against the one before",
     "merge": "Merging the adapter into the base",
     "quantize": "Quantising the merged model",
     "gate": "Measuring what quantising lost",
@@ -115,7 +115,7 @@ def job_object(row: RowMapping) -> dict[str, Any]:
         "created_at": int(row["created"]),
         "finished_at": None if row["finished"] is None else int(row["finished"]),
         "estimated_finish": _estimate(row),
-        "model": spec.model,
+        "model": spec.start or spec.model,
         "fine_tuned_model": sent(done["fine_tuned_model"]) if done else None,
         "organization_id": OWNER,
         "status": status_of(row),
@@ -201,6 +201,7 @@ def _local(row: RowMapping, spec: Spec, done: dict[str, Any]) -> dict[str, Any]:
     """What OpenAI's object has no place for."""
     stage = {"name": row["stage"], "number": row["stage_number"], "of": row["stages"]}
     return {
+        "base": spec.model,
         "paused": is_paused(row),
         "stage": stage if row["stage"] and row["status"] not in ENDED else None,
         "progress": row["progress"] if row["status"] not in ENDED else None,

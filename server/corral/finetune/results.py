@@ -64,6 +64,7 @@ def add_merged(path: Path, out: Path, name: str) -> None:
         name=path.stem,
         files=(ManifestFile(name=path.name),),
         base=tuned.base,
+        start=tuned.start,
         description=f"{name} and its base in one",
         settings=tuned.settings,
         seed=tuned.seed,

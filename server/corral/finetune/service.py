@@ -3,21 +3,23 @@ command line directly. Every answer is JSON-ready, as OpenAI's API has it."""
 
 import json
 import secrets
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
+from urllib.parse import unquote
 
 from sqlalchemy import RowMapping
 
 from corral import database
 from corral.caller import ANYBODY, HOUSE, Caller
-from corral.errors import BadRequest, ModelNotFound, NotFound, PermissionDenied
+from corral.errors import BadRequest, CorralError, ModelNotFound, NotFound, PermissionDenied
 from corral.files.store import Files
-from corral.finetune import KIND, names
+from corral.finetune import KIND, names, start
 from corral.finetune.kind import Spec
 from corral.finetune.objects import checkpoint_object, event_object, job_object
 from corral.finetune.schemas import SEED_MAX, CreateJob
-from corral.jobs.queue import Queue
+from corral.jobs.queue import Queue, new_id
 from corral.pages import page
 from corral.registry.bundled import entries
 from corral.registry.catalog import PROVIDER_PREFIX, Model
@@ -62,9 +64,19 @@ class FineTuning:
         """Put a job at the end of the line. BadRequest, or NotFound for the model, names the field."""
         if not isinstance(request, CreateJob):
             request = CreateJob.parse(request)
-        spec = self._spec(request)
-        body = json.loads(spec.model_dump_json())
-        row = self._queue.submit(KIND, body, owner=self._asking.owner, attempts=ATTEMPTS)
+        base, begin = self._models(request.model)
+        spec = self._spec(request, base, begin)
+        body, job_id = json.loads(spec.model_dump_json()), new_id()
+        folder = self._settings.data_dir / "jobs" / job_id
+        if begin:
+            start.keep(begin.path, folder)
+        try:
+            row = self._queue.submit(
+                KIND, body, owner=self._asking.owner, attempts=ATTEMPTS, job_id=job_id
+            )
+        except CorralError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return job_object(row)
 
     def list(
@@ -151,10 +163,11 @@ class FineTuning:
                 f"`{name}` is for everybody; only an administrator may delete it", param="model"
             )
 
-    def _spec(self, request: CreateJob) -> Spec:
+    def _spec(self, request: CreateJob, base: Model, begin: Model | None) -> Spec:
         """The request with every name resolved and every default that is ours filled in."""
-        base = self._base(request.model)
         options, ignored = request.options()
+        if begin:
+            options = start.options_from(begin, options)
         suffix = names.clean_suffix(request.suffix) if request.suffix else ""
         names.check_length(base.name, suffix)
         for field in ("training_file", "validation_file"):
@@ -171,6 +184,7 @@ class FineTuning:
         seed = request.seed if request.seed is not None else secrets.randbelow(SEED_MAX)
         return Spec(
             model=base.name,
+            start=begin.name if begin else "",
             asked=request.model.removeprefix(PROVIDER_PREFIX),
             training_file=request.training_file,
             validation_file=request.validation_file,
@@ -184,20 +198,16 @@ class FineTuning:
             ignored=ignored,
         )
 
-    def _base(self, asked: str) -> Model:
-        """The model to train. An alias of an adapter (`gpt-4o-mini` is one) means the adapter's base."""
+    def _models(self, asked: str) -> tuple[Model, Model | None]:
+        """The base to train, and the adapter to go on from where one is named itself. An alias of an
+        adapter (`gpt-4o-mini` is one) means the adapter's base."""
         catalog = scan(self._settings).seen_by(self._asking)
         model = catalog.find(asked)
-        if model.kind == "adapter" and model.base and model.name not in asked:
-            model = catalog.find(model.base)
+        if model.kind == "adapter" and model.base:
+            named = model.name == unquote(asked).removeprefix(PROVIDER_PREFIX)
+            return catalog.find(model.base), model if named else None
         if model.kind == "base":
-            return model
-        if model.kind == "adapter":
-            raise BadRequest(
-                f"`{model.name}` is an adapter over `{model.base}`; train `{model.base}` with the rows of "
-                "both, for an adapter over an adapter cannot be served",
-                param="model",
-            )
+            return model, None
         raise BadRequest(
             f"`{model.name}` is an embedding model, which cannot be fine-tuned; choose a chat model",
             param="model",

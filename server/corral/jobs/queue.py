@@ -75,6 +75,11 @@ class LeaseLostError(CorralError):
     default_code = "lease_lost"
 
 
+def new_id() -> str:
+    """An id that no job has."""
+    return f"job_{secrets.token_hex(12)}"
+
+
 class Queue:
     """Jobs in one database. Cheap to make; `engine` must be up to date (`database.ready`)."""
 
@@ -84,11 +89,18 @@ class Queue:
     # ---- everyone ------------------------------------------------------------------------------
 
     def submit(
-        self, kind: str, spec: dict[str, Any], *, owner: str = HOUSE, attempts: int = MAX_ATTEMPTS
+        self,
+        kind: str,
+        spec: dict[str, Any],
+        *,
+        owner: str = HOUSE,
+        attempts: int = MAX_ATTEMPTS,
+        job_id: str | None = None,
     ) -> RowMapping:
-        """Put a job at the end of the line; its row. The spec must have been checked."""
+        """Put a job at the end of the line; its row. The spec must have been checked. `job_id`: from
+        `new_id`, where the job's folder was made before."""
         values: dict[str, Any] = {
-            "id": f"job_{secrets.token_hex(12)}",
+            "id": job_id or new_id(),
             "owner": owner,
             "kind": kind,
             "spec": spec,

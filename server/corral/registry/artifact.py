@@ -64,7 +64,7 @@ def content(manifest: Manifest) -> tuple[Any, ...]:
 
 def merge(old: Manifest, new: Manifest) -> Manifest:
     """What is recorded when the same content comes again: the newer word, where it has one."""
-    said = ("source", "description", "licence", "llama_cpp_commit", "settings", "seed")
+    said = ("source", "description", "licence", "llama_cpp_commit", "settings", "seed", "start")
     changes = {
         name: getattr(new, name) for name in said if getattr(new, name) not in (None, "", {})
     }

@@ -46,6 +46,8 @@ class Manifest(_Frozen):
     files: tuple[ManifestFile, ...] = Field(min_length=1)
     source: dict[str, Any] = Field(default_factory=dict)
     base: BaseOf | None = None
+    # The adapter that the training of this one went on from, with the same base.
+    start: BaseOf | None = None
     description: str = ""
     licence: str = ""
     llama_cpp_commit: str = ""

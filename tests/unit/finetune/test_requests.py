@@ -159,7 +159,7 @@ async def test_an_unknown_job(app: Any, job_id: str) -> None:
 async def test_models_and_files_that_are_not_there(app: Any, file_id: str) -> None:
     body = GOOD | {"training_file": file_id}
     check_envelope(await post(app, JOBS, json=body | {"model": "gpt-9"}), "model", 404)
-    check_envelope(await post(app, JOBS, json=body | {"model": "corral-tiny-folio"}), "model")
+    check_envelope(await post(app, JOBS, json=body | {"model": "corral-tiny-embed"}), "model")
     for field in ("training_file", "validation_file"):
         check_envelope(await post(app, JOBS, json=body | {field: "file-nope"}), field)
     wrong = body | {"corral": {"evaluation_file": "file-nope"}}

@@ -207,9 +207,7 @@ def test_a_file_of_another_purpose_is_refused(
 
 def test_an_alias_of_an_adapter_means_its_base(jobs: FineTuning, file_id: str) -> None:
     job = jobs.create({"model": "gpt-4o-mini", "training_file": file_id})
-    assert job["model"] == "corral-tiny"
-    with pytest.raises(BadRequest, match="train `corral-tiny`"):
-        jobs.create({"model": "openai/corral-tiny-folio", "training_file": file_id})
+    assert job["model"] == job["corral"]["base"] == "corral-tiny"
 
 
 def test_only_fine_tuned_models_can_be_deleted(jobs: FineTuning) -> None:
