@@ -108,8 +108,8 @@ test-docker: .venv/.base .venv/.data .venv/.dev ## build the CPU images from a c
 
 test-docker: export CI = true
 
-test-long: .venv/.base .venv/.data .venv/.dev .venv/.train build ## crash matrix, soaks, fuzz: minutes to hours
-	$(call run_tier,long,tests/long)
+test-long: .venv/.base .venv/.data .venv/.dev .venv/.train build ## crash matrix, soaks, fuzz, trainings: minutes to hours
+	$(call run_tier,long,tests/long tests/training)
 
 # ---- code --------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from corral.registry import manifest
-from tests.training.conftest import HELD_OUT, MODEL, run_stage
+from tests.training.conftest import FOLIO, HELD_OUT, MODEL, run_stage
 from token_rows import TokenRows
 
 
@@ -121,19 +121,25 @@ def test_an_adapter_of_nothing_is_found(
 
 
 def test_tuned_against_base(made: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    """A few steps move the loss; what the bundled adapter has learned shows in the fields as well."""
     out, result = made
     page, figures = tmp_path / "page.html", tmp_path / "figures.json"
     described = shutil.copy(out.parent / "tuned.manifest.json", tmp_path)
     found = run_stage(
-        "evaluate.py", "--variant", f"base={MODEL}", "--variant", f"tuned={MODEL}+{out}", "--file", HELD_OUT,
-        "--rows", 12, "--loss", "--html", page, "--out", figures, "--metrics", result["metrics"],
-        "--manifest", described, "--max-tokens", 400,
+        "evaluate.py", "--variant", f"base={MODEL}", "--variant", f"tuned={MODEL}+{out}",
+        "--variant", f"bundled={MODEL}+{FOLIO}", "--file", HELD_OUT, "--rows", 12, "--max-tokens", 400,
+        "--loss", "--html", page, "--out", figures, "--metrics", result["metrics"],
+        "--manifest", described,
     )  # fmt: skip
-    base, tuned = found["models"]
+    base, tuned, bundled = found["models"]
     assert (base["model"], tuned["model"], tuned["rows"]) == ("base", "tuned", 12)
-    assert tuned["loss"] < base["loss"]
-    assert tuned["field_f1"] > base["field_f1"]
-    assert found["gains"][0]["field_f1"]["sure"]
+    assert bundled["loss"] < tuned["loss"] < base["loss"]
+    assert bundled["field_f1"] > base["field_f1"]
+    compared = {(gain["model"], gain["against"]): gain["field_f1"] for gain in found["gains"]}
+    assert compared.keys() == {("tuned", "base"), ("bundled", "base"), ("bundled", "tuned")}
+    assert compared["bundled", "base"]["sure"]
+    low, high = compared["bundled", "base"]["interval"]
+    assert 0 < low <= compared["bundled", "base"]["gain"] <= high
     assert json.loads(figures.read_text()) == found
     text = page.read_text()
     assert "polyline" in text
