@@ -6,6 +6,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -20,6 +21,7 @@ from corral.finetune.kind import Spec
 from corral.finetune.objects import checkpoint_object, event_object, job_object
 from corral.finetune.schemas import SEED_MAX, CreateJob
 from corral.jobs.queue import Queue, new_id
+from corral.jobs.runner import clear
 from corral.pages import page
 from corral.registry.bundled import entries
 from corral.registry.catalog import PROVIDER_PREFIX, Model
@@ -67,7 +69,7 @@ class FineTuning:
         base, begin = self._models(request.model)
         spec = self._spec(request, base, begin)
         body, job_id = json.loads(spec.model_dump_json()), new_id()
-        folder = self._settings.data_dir / "jobs" / job_id
+        folder = self._folder(job_id)
         if begin:
             start.keep(begin.path, folder)
         try:
@@ -102,7 +104,10 @@ class FineTuning:
 
     def cancel(self, job_id: str) -> dict[str, Any]:
         """Cancel it; one that runs has ended within seconds. Conflict when it has ended otherwise."""
-        return self._do(job_id, self._queue.cancel)
+        row = self._queue.cancel(self._row(job_id)["id"])
+        if row["status"] == "cancelled":  # no worker has it, to remove what it has kept
+            clear(self._folder(row["id"]))
+        return job_object(row)
 
     def pause(self, job_id: str) -> dict[str, Any]:
         """Stop it with a checkpoint until `resume`. Conflict when it has ended."""
@@ -242,6 +247,9 @@ class FineTuning:
                 raise BadRequest(
                     f"`corral.quantise`: {error.message}", param="corral.quantise"
                 ) from None
+
+    def _folder(self, queue_id: str) -> Path:
+        return self._settings.data_dir / "jobs" / queue_id
 
     def _row(self, job_id: str) -> RowMapping:
         try:

@@ -82,6 +82,16 @@ def test_the_job_keeps_the_model_until_it_ends(
         kind.plan(spec, settings, folder)  # type: ignore[arg-type]
 
 
+def test_a_job_that_is_cancelled_while_it_waits_keeps_nothing(
+    tuned: str, jobs: FineTuning, settings: Settings, file_id: str
+) -> None:
+    job = create(jobs, file_id, tuned)
+    folder = settings.data_dir / "jobs" / job["id"].replace("ftjob-", "job_")
+    assert start.kept_in(folder).is_file()
+    assert jobs.cancel(job["id"])["status"] == "cancelled"
+    assert not any(folder.iterdir())
+
+
 @pytest.mark.parametrize(
     ("options", "param"),
     [
