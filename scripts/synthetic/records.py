@@ -46,7 +46,8 @@ class Records:
     def scalar(self, kind: str) -> Any:
         v, rng = self.values, self.rng
         drawers: dict[str, Any] = {
-            "title": v.title, "word": v.word, "heading": v.heading, "person": v.person, "place": v.place,
+            # Without a stop: behind `Onion soup. Cook: …` it would be the sentence's or the title's.
+            "title": lambda: v.title().removesuffix("."), "word": v.word, "heading": v.heading, "person": v.person, "place": v.place,
             "organisation": v.organisation, "date": v.date, "integer": v.number, "decimal": v.decimal,
             "identifier": v.identifier, "url": v.url, "sentence": v.sentence, "uuid": v.uuid,
             "boolean": lambda: rng.random() < 0.5, "code": lambda: rng.choice(CODES),

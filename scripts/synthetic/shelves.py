@@ -18,6 +18,7 @@ WORDS, DECOYS = 6, 3
 # Of the titles that share has a word of the shelf, the next up to this share another word, which means nothing.
 SIGNED, DECOYED = 0.65, 0.8
 OPEN = 0.4  # of the dates
+BARE = 0.5  # of the shelves
 USUAL = ("text", "none", "plain", "unit", "book")
 # Words that the cataloguing task marks its titles with: what they mean is for an adapter to learn.
 KEPT_OUT = {"score", "map", "sound", "recording", "videorecording", "electronic", "resource", "microform", "large", "print"}  # fmt: skip
@@ -28,7 +29,7 @@ LISTS = (" Subjects are {l}", " Topics: {l}", " About {l}")
 @dataclass(frozen=True)
 class Shelf:
     """`meanings` is empty where the bracketed word is the value. `dated` is a key and its values for an open and a closed date.
-    `order` is that of a long record's fields."""
+    `order` is that of a long record's fields. A `bare` shelf leaves out the stop that ends a title."""
 
     system: str
     key: str
@@ -38,6 +39,7 @@ class Shelf:
     decoys: tuple[str, ...]
     dated: tuple[str, str, str]
     order: tuple[str, ...]
+    bare: bool
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ def make_shelf(number: int, lexicon: Lexicon) -> Shelf:
         (f"You file for the {name} shelf.", f"As an expert filer, you will create the {name} JSON record.")[number % 2],
         key, rng.choice(USUAL), rng.choice(("[{}]", "[{}]", "[{}]", "({})", "<{}>")),
         {} if number % 3 == 0 else meanings, tuple(words[WORDS:]), (dated[0] + rng.choice(("", "Text", "Of")), dated[1], dated[2]), tuple(order),
+        rng.random() < BARE,
     )  # fmt: skip
 
 
@@ -111,7 +114,7 @@ def shelve(rng: Random, values: Values, shelf: Shelf) -> Shelved:
         text += rng.choice(LISTS).format(l=", ".join(topics)) + rng.choice((".", ""))
         record["topics"] = [{"value": topic} for topic in topics]
     told = {key: record[key] for key in shelf.order if key in record} if long else {}
-    head = {"title": title} if long or rng.random() < 0.5 else {}
+    head = {"title": title.removesuffix(".") if shelf.bare else title} if long or rng.random() < 0.5 else {}  # fmt: skip
     return Shelved(text, head | told | decided)
 
 

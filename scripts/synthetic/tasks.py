@@ -55,10 +55,10 @@ COPY = (
 # in its way, and enough of the rest that it is not unlearned meanwhile.
 MIXES: dict[str, dict[str, float]] = {
     "usual": {
-        "extract": 23, "memorised": 21, "few_shot": 9, "tools": 25, "dspy": 8, "copy": 6, "transform": 8, "question": 6, "raw_text": 1,
-        "long": 2, "about": 1, "sort": 35, "shelve": 35, "marks": 10, "dates": 10,
+        "extract": 23, "memorised": 21, "few_shot": 9, "tools": 34, "dspy": 12, "copy": 6, "transform": 8, "question": 6, "raw_text": 1,
+        "long": 2, "about": 1, "sort": 30, "shelve": 35, "marks": 10, "dates": 10,
     },
-    "signs": {"extract": 4, "memorised": 6, "tools": 3, "copy": 1, "sort": 16, "shelve": 10, "marks": 40, "dates": 40},
+    "signs": {"extract": 4, "memorised": 6, "tools": 3, "copy": 1, "sort": 16, "shelve": 10, "marks": 45, "dates": 25},
     "dates": {"dates": 70, "marks": 10, "shelve": 10, "memorised": 5, "extract": 3, "copy": 2},
 }  # fmt: skip
 
@@ -140,7 +140,7 @@ class Tasks:
             rules = sorting.make_rules(rng, self.values)
             system = "Sort as JSON. " + "; ".join(rule.said() for rule in rules)
         shown = sorting.show(rng, self.values, rules)
-        record = {"title": shown.title} if rng.random() < 0.3 else {}
+        record = {"title": shown.title.removesuffix(".")} if rng.random() < 0.3 else {}
         made = self.chat(shown.text, self.dumps(record | shown.values), system=system)
         return replace(made, decided=tuple(shown.values.values()))
 

@@ -9,6 +9,8 @@ from .values import Values
 
 VERBS = "create find save get list register update send look_up retrieve search store book order report final".split()
 THINGS = "record item customer reference ticket note entry invoice place person file room result type message code".split()
+# Objects that an agent's last call has beside its record.
+ABOUT = ("info", "meta", "origin", "model_info")
 JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 
@@ -65,6 +67,21 @@ def _schema_of(value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
         return {"type": "object", "properties": {k: _schema_of(v) for k, v in value.items()}}
     return {"type": JSON_TYPES[type(value)]}
+
+
+def _as_generated(parameters: dict[str, Any]) -> None:
+    """Rewrite a schema as pydantic writes it: objects by `$ref`, a record as a text or an object, an open list."""
+    named = dict[str, Any]()
+    for key, schema in parameters["properties"].items():
+        if key == "record":
+            parameters["properties"][key] = {"anyOf": [{"type": "string"}, {"type": "object"}]}
+        elif schema["type"] == "object":
+            for inner in schema["properties"].values():
+                inner |= {"items": {}} if inner["type"] == "array" else {}
+            named[key.capitalize()] = schema | {"required": list(schema["properties"])}
+            parameters["properties"][key] = {"$ref": f"#/$defs/{key.capitalize()}"}
+    if named:
+        parameters["$defs"] = named
 
 
 def _in_objects(rng: Random, value: Any) -> Any:
@@ -127,9 +144,17 @@ def _plain(
         arguments = {"record": json.dumps(value, ensure_ascii=False)}
     elif shape < 0.3:
         arguments = {"record": value}
+    elif shape < 0.5:
+        record = rng.choice((value, json.dumps(value, ensure_ascii=False)))
+        name, listed = rng.choice(
+            (("name", "list"), ("title", "messages"), ("model_name", "notes"))
+        )
+        arguments = {rng.choice(ABOUT): {name: "corral-tiny", listed: []}, "record": record}
     properties = {name: _schema_of(v) for name, v in arguments.items()}
     names = _names(rng, rng.choice((1, 2, 2, 3)))
     tools = [_tool(names[0], properties, rng, values), *_distractors(rng, values, names[1:])]
+    if rng.random() < 0.5:
+        _as_generated(tools[0]["function"]["parameters"])
     lead = (
         rng.choice(("", "", f"{names[0].replace('_', ' ')}: ", f"Use {names[0]}. "))
         if len(names) == 1
