@@ -84,6 +84,12 @@ class Client:
         found: list[int] = self.post("/tokenize", body)["tokens"]
         return found
 
+    def plain_tokens(self, text: str) -> list[int]:
+        """Of a text in which role markers are plain letters, less its last line end."""
+        body = {"content": text.removesuffix("\n"), "add_special": True, "parse_special": False}
+        found: list[int] = self.post("/tokenize", body)["tokens"]
+        return found
+
     def prompt_tokens(self, turn: Turn) -> int:
         body: dict[str, Any] = {"messages": turn.before, "max_tokens": 1, "temperature": 0}
         if turn.tools:

@@ -38,6 +38,12 @@ class MetricsFile:
         self._file.close()
 
 
+def openai_names(figures: Mapping[str, float]) -> dict[str, float]:
+    """The figures of a step under the names that OpenAI's events and checkpoints have."""
+    names = {"train_accuracy": "train_mean_token_accuracy"}
+    return {names.get(name, name): round(value, 6) for name, value in figures.items()}
+
+
 def read(path: Path) -> list[dict[str, str]]:
     """The rows of a metrics file; a last line that a kill cut short is left out."""
     with path.open(encoding="utf-8", newline="") as file:

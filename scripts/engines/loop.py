@@ -20,13 +20,12 @@ from engines import Checkpoint, Stopped, Trained, checkpoints, objectives
 from engines.batching import Step, cut, plan, rate_share, valid_every
 from engines.failures import check_finite
 from engines.hyperparameters import Hyperparameters
-from step_metrics import MetricsFile
+from engines.work_folder import PARITY, parity_examples
+from step_metrics import MetricsFile, openai_names
 from token_rows import TokenRows
 
 METRICS = "metrics.csv"
 REFERENCE = "reference.npy"
-PARITY = "parity.json"
-PARITY_EXAMPLES = 4
 REPORT_SECONDS = 2.0
 # Of row lengths, where bf16 is multiplied by oneDNN (objectives.Batch): 5% of padding at 320 tokens a row.
 BF16_MULTIPLE = 32
@@ -295,7 +294,7 @@ class Loop:
         """Log-probabilities of the learned tokens of a few examples, for check_parity.py to compare."""
         self.model.eval()
         made = []
-        for number in np.linspace(0, len(self.rows) - 1, PARITY_EXAMPLES).astype(int).tolist():
+        for number in parity_examples(len(self.rows)):
             batch = objectives.batch_of(self.rows, np.array([number]), self.device, self.multiple)
             with self._autocast():
                 loss = objectives.token_losses(self.base, batch).loss
@@ -341,12 +340,6 @@ class Loop:
             "tokens_per_second": round(self.at.tokens / max(self.at.seconds, 1e-9), 1),
             "precision": "bf16" if self.bf16 else "fp32",
         }
-
-
-def openai_names(figures: dict[str, float]) -> dict[str, float]:
-    """The figures of a step under the names that OpenAI's events and checkpoints have."""
-    names = {"train_accuracy": "train_mean_token_accuracy"}
-    return {names.get(name, name): round(value, 6) for name, value in figures.items()}
 
 
 def _steps_kept(work: Path) -> list[int]:

@@ -5,40 +5,47 @@ from typing import Any, NamedTuple
 
 import torch
 
-# Kept for the backward pass for each token, layer and hidden unit, in bytes: measured on the bundled base (docs/finetuning.md).
-_ACTIVATIONS = {"fp32": 68, "bf16": 44}
-_SHARE = 0.8  # of what is free; estimates are right within a factor of two
+from corral.registry.training_memory import Dimensions, step_bytes
+
+_SHARE = 0.8  # of what is free
 
 
 class Shape(NamedTuple):
     """What an estimate needs to know of a loaded model."""
 
     parameters: int
-    layers: int
-    hidden: int
-    vocabulary: int
+    dimensions: Dimensions
+
+
+class Step(NamedTuple):
+    """What a micro-batch is: its tokens, its longest row, and how it is computed."""
+
+    tokens: int
+    longest: int
+    bf16: bool
+    device: torch.device
 
 
 def shape_of(model: Any) -> Shape:
     """Read it from a transformers model."""
     config = model.config.get_text_config()
-    return Shape(
-        sum(p.numel() for p in model.parameters()),
+    hidden = config.hidden_size
+    sizes = Dimensions(
         config.num_hidden_layers,
-        config.hidden_size,
+        hidden,
+        getattr(config, "intermediate_size", None) or 4 * hidden,
+        config.num_attention_heads,
         config.vocab_size,
     )
+    return Shape(sum(p.numel() for p in model.parameters()), sizes)
 
 
-def for_step(shape: Shape, tokens: int, precision: str, *, checkpointing: bool) -> int:
-    """Bytes that one micro-batch of so many tokens needs beside the weights."""
-    kept = _ACTIVATIONS[precision] * shape.hidden * tokens
-    # With gradient checkpointing: every layer's input, and one layer's activations at a time.
-    layers = (
-        kept + 4 * shape.hidden * tokens * shape.layers if checkpointing else kept * shape.layers
+def for_step(shape: Shape, step: Step) -> int:
+    """Bytes that one micro-batch needs beside the weights, without gradient checkpointing."""
+    cpu = step.device.type == "cpu"
+    return step_bytes(
+        shape.dimensions, step.tokens, step.longest, bf16=step.bf16, cpu=cpu, checkpointed=False
     )
-    logits = 12 * min(tokens * shape.vocabulary, 64_000_000)
-    return layers + logits
 
 
 def free(device: torch.device) -> int:
@@ -48,10 +55,9 @@ def free(device: torch.device) -> int:
     return min(_available(), _group_rest())
 
 
-def wants_checkpointing(shape: Shape, tokens: int, precision: str, device: torch.device) -> bool:
+def wants_checkpointing(shape: Shape, step: Step) -> bool:
     """Whether a step would not fit without gradient checkpointing."""
-    need = for_step(shape, tokens, precision, checkpointing=False)
-    return need > _SHARE * free(device)
+    return for_step(shape, step) > _SHARE * free(step.device)
 
 
 def _available() -> int:

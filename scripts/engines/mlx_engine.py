@@ -25,7 +25,7 @@ from engines import Checkpoint, Stopped, Task, Trained, adapter_gguf, work_folde
 from engines.batching import Step, plan, rate_share, valid_every
 from engines.failures import check_finite
 from engines.hyperparameters import Hyperparameters
-from step_metrics import MetricsFile
+from step_metrics import MetricsFile, openai_names
 from token_rows import TokenRows
 
 _PREFIX = "base_model.model."
@@ -237,6 +237,7 @@ class Run:
             "adapter_model.safetensors": tensors_as_bytes(as_peft(weights)),
             "adapter_config.json": json.dumps(peft_config(self.hyper, weights)).encode(),
             "metrics.json": json.dumps(figures).encode(),
+            work_folder.PARITY: json.dumps(self._for_parity()).encode(),
             _RESUME: tensors_as_bytes(weights | held),
         }
         for name, data in files.items():
@@ -244,6 +245,19 @@ class Run:
         part.replace(folder)
         for each in self._kept()[: -self.hyper.keep_checkpoints]:
             shutil.rmtree(each.folder)
+
+    def _for_parity(self) -> list[dict[str, Any]]:
+        """Log-probabilities of the learned tokens of a few examples, for check_parity.py to compare."""
+        import mlx.core as mx
+
+        self.model.eval()
+        made = []
+        for number in work_folder.parity_examples(len(self.rows)):
+            ids, mask = padded(self.rows, np.array([number]))
+            losses = np.array(losses_of(self.model, mx.array(ids))[0])[0, mask[0, 1:]]
+            made.append({"example": number, "logprobs": [round(-x, 5) for x in losses.tolist()]})
+        self.model.train()
+        return made
 
     def _resume(self) -> int:
         """Take weights and optimiser from the last checkpoint; the step it was written at."""
@@ -274,10 +288,12 @@ class Run:
         ]
 
     def _report(self, at: int, total: int, figures: dict[str, float], pace: float) -> None:
-        self.tell.progress(at, total, "steps", "training")
-        loss = figures["train_loss"]
+        left = (total - at) * pace
+        self.tell.progress(at, total, "steps", "training", left=left)
         self.tell.message(
-            f"Step {at}/{total}: training loss={loss:.4f}, {(total - at) * pace:,.0f} s left"
+            f"Step {at}/{total}: training loss={figures['train_loss']:.4f}, {left:,.0f} s left",
+            data={"step": at, "total_steps": total, **openai_names(figures)}
+            | {"seconds_left": round(left, 1)},
         )
 
 
@@ -291,15 +307,20 @@ def padded(rows: TokenRows, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return ids, mask
 
 
-def loss_of(model: Any, ids: Any, mask: Any, learned: int) -> tuple[Any, Any]:
-    """Cross-entropy over learned tokens, divided by the step's number of them; tokens right."""
+def losses_of(model: Any, ids: Any) -> tuple[Any, Any]:
+    """Cross-entropy of every token but the first, and whether it was the likeliest."""
     import mlx.core as mx
     import mlx.nn as nn
 
-    logits, label, counts = model(ids[:, :-1]), ids[:, 1:], mask[:, 1:]
-    losses = nn.losses.cross_entropy(logits, label).astype(mx.float32) * counts
-    right = ((logits.argmax(-1) == label) * counts).sum()
-    return losses.sum() / learned, right
+    logits, label = model(ids[:, :-1]), ids[:, 1:]
+    return nn.losses.cross_entropy(logits, label).astype(mx.float32), logits.argmax(-1) == label
+
+
+def loss_of(model: Any, ids: Any, mask: Any, learned: int) -> tuple[Any, Any]:
+    """Cross-entropy over learned tokens, divided by the step's number of them; tokens right."""
+    losses, right = losses_of(model, ids)
+    counts = mask[:, 1:]
+    return (losses * counts).sum() / learned, (right * counts).sum()
 
 
 def _clipped(grads: Any, most: float) -> tuple[Any, float]:

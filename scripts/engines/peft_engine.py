@@ -195,7 +195,10 @@ class PeftEngine:
             model = self.adapt(base, hyper).to(device)
             if begin:
                 begin.load_into(model)
-            self._save_memory(model, shape, hyper, rows, bf16, device, tell)
+            assert hyper.micro_tokens is not None
+            longest = int(rows.lengths.max())
+            step = memory.Step(max(hyper.micro_tokens, longest), longest, bf16, device)
+            self._save_memory(model, shape, hyper, step, tell)
             valid = TokenRows(task.valid) if task.valid else None
             loop = Loop(model, rows, valid, hyper, task.work, device, bf16, tell, stop)
             trained = loop.run()
@@ -219,29 +222,19 @@ class PeftEngine:
             adapter_gguf.write_config(base.config.to_dict(), name, work / "base")
 
     def _save_memory(
-        self,
-        model: Any,
-        shape: memory.Shape,
-        hyper: Hyperparameters,
-        rows: TokenRows,
-        bf16: bool,
-        device: torch.device,
-        tell: Any,
+        self, model: Any, shape: memory.Shape, hyper: Hyperparameters, step: memory.Step, tell: Any
     ) -> None:
         """Turn gradient checkpointing on where it was asked for or memory asks for it."""
-        assert hyper.micro_tokens is not None
-        tokens = max(hyper.micro_tokens, int(rows.lengths.max()))
-        precision = "bf16" if bf16 else "fp32"
         asked = hyper.gradient_checkpointing
         if asked == "off":
             return
-        if asked == "on" or memory.wants_checkpointing(shape, tokens, precision, device):
+        if asked == "on" or memory.wants_checkpointing(shape, step):
             model.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
             if asked == "auto":
-                need = memory.for_step(shape, tokens, precision, checkpointing=False)
                 tell.message(
-                    f"gradient checkpointing is on: a step of {tokens:,} tokens would need about "
-                    f"{need / 1e9:.1f} GB and {memory.free(device) / 1e9:.1f} GB are free; it costs about a third more time"
+                    f"gradient checkpointing is on: a step of {step.tokens:,} tokens would need about "
+                    f"{memory.for_step(shape, step) / 1e9:.1f} GB and {memory.free(step.device) / 1e9:.1f} GB "
+                    "are free; it costs about a third more time"
                 )
 
     def export(self, task: Task, checkpoint: Checkpoint, out: Path, name: str) -> None:

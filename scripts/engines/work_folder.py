@@ -8,6 +8,14 @@ import safe_files
 from corral.errors import BadRequest
 
 IDENTITY = "task.json"
+# What training says of a few examples, for the parity check to compare.
+PARITY = "parity.json"
+PARITY_EXAMPLES = 4
+
+
+def parity_examples(rows: int) -> list[int]:
+    """Row numbers spread over all of them."""
+    return [at * (rows - 1) // (PARITY_EXAMPLES - 1) for at in range(PARITY_EXAMPLES)]
 
 
 def claim(work: Path, identity: dict[str, Any]) -> None:

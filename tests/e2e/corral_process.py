@@ -53,18 +53,25 @@ class CorralProcess:
     """A running Corral. Use as a context manager: whatever happens, nothing stays behind."""
 
     def __init__(
-        self, folder: Path, *arguments: str, environment: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        python: Path | None = None,
     ) -> None:
         self.data_dir = folder / "data"
         self.log = folder / "corral.log"
         self._arguments = arguments
+        self._python = python
         self._environment = child_environment(**(environment or {}))
         self._groups: set[int] = set()
         self._url = ""
         self._child: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        argv = corral_argv("serve", "--port", "0", "--data-dir", str(self.data_dir))
+        argv = [*corral_argv("serve", "--port", "0", "--data-dir", str(self.data_dir))]
+        if self._python:  # another environment that has Corral as well
+            argv[:1] = [str(self._python), "-m", "corral"]
         with self.log.open("wb") as log:
             self._child = subprocess.Popen(
                 [*argv, *self._arguments],

@@ -1,10 +1,12 @@
 """The engines beside PEFT: llama.cpp's own trainer, MLX on its CPU build, Unsloth's refusals."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from gguf import GGUFReader
 
 from corral import settings
 from corral.registry import manifest
@@ -28,10 +30,28 @@ def test_llama_cpp_trains_every_weight_on_text(tmp_path: Path) -> None:
     assert len(losses) == 2
     assert losses[1] < losses[0]
     assert manifest.read(tmp_path / "full.manifest.json").kind == "base"
+    again = ("--base", MODEL, "--model", out, "--work", tmp_path / "full.work")
+    checked = run_stage("check_text_parity.py", *again)
+    assert checked["effect"] > 0.01
+    assert "training changed nothing" in other_model(*again, model=MODEL)
+    assert "serving gives" in other_model(*again, model=changed(out, tmp_path / "changed.gguf"))
     found = run_stage(
         "evaluate.py", "--variant", f"full={out}", "--file", _chat(tmp_path), "--max-tokens", 5
     )
     assert found["rows"] == 1
+
+
+def other_model(*arguments: object, model: Path) -> str:
+    """What the check says of another model than the one that was trained."""
+    return str(run_stage("check_text_parity.py", *arguments, "--model", model, status=3)["error"])
+
+
+def changed(model: Path, path: Path) -> Path:
+    """The same model, its output a little louder."""
+    shutil.copyfile(model, path)
+    tensors = GGUFReader(path, "r+").tensors
+    next(each for each in tensors if each.name == "output_norm.weight").data[:] *= 1.2
+    return path
 
 
 def _chat(folder: Path) -> Path:
@@ -80,7 +100,8 @@ def test_mlx_learns_the_same_rows(
     valid = curve(Path(result["metrics"]), "valid_loss")
     assert valid[-1][1] < 0.9 * valid[0][1]
     given = ["--model", MODEL, "--adapter", out, "--rows", token_rows, "--file", train_file]
-    found = run_stage("check_parity.py", *given, "--sample", 3)
+    found = run_stage("check_parity.py", *given, "--sample", 3, "--checkpoint", result["adapter"])
     assert found["turns"] == 3
+    assert found["difference_from_training"] < 0.01
     files = {path.name for path in Path(result["adapter"]).iterdir()}
     assert files >= {"adapter_model.safetensors", "adapter_config.json", "metrics.json"}

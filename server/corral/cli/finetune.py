@@ -41,7 +41,7 @@ def create(
         str | None, typer.Option(metavar="FILE", help="Rows to compare before and after on.")
     ] = None,
     suffix: Annotated[str | None, typer.Option(help="A word for the new model's name.")] = None,
-    engine: Annotated[str | None, typer.Option(help="peft, unsloth or mlx.")] = None,
+    engine: Annotated[str | None, typer.Option(help="peft, unsloth, mlx or llama.cpp.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Times over the rows.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Repeat a run with the same.")] = None,
     method: Annotated[MethodName, typer.Option(help="How to train.")] = MethodName.supervised,

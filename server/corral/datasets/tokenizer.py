@@ -55,18 +55,18 @@ class Tokenizer:
     def _take_message(self, level: int, text: bytes, data: Any) -> None:
         self._messages.append(text.decode(errors="replace").strip())
 
-    def encode(self, text: str, *, special: bool = True) -> list[int]:
-        """Tokens as llama-server makes them of a rendered prompt: role markers whole, and with
-        `special` the beginning-of-text token where the model wants one."""
+    def encode(self, text: str, *, special: bool = True, markers: bool = True) -> list[int]:
+        """Tokens as llama-server makes them of a rendered prompt: with `markers` role markers whole,
+        and with `special` the beginning-of-text token where the model wants one."""
         raw = text.encode()
         room = len(raw) + 8
         tokens = (self._api.llama_token * room)()
-        count = self._api.llama_tokenize(self._vocab, raw, len(raw), tokens, room, special, True)
+        count = self._api.llama_tokenize(self._vocab, raw, len(raw), tokens, room, special, markers)
         if count < 0:
             room = -count
             tokens = (self._api.llama_token * room)()
             count = self._api.llama_tokenize(
-                self._vocab, raw, len(raw), tokens, room, special, True
+                self._vocab, raw, len(raw), tokens, room, special, markers
             )
         return list(tokens[:count])
 

@@ -3,8 +3,8 @@
     python -m corral.finetune.beside [--if FILE] [--model GGUF …] -- PROGRAM ARGUMENTS… --events FILE
 
 Becomes PROGRAM, so signals and exit status are its own. With --if nothing is run where FILE is missing.
-With --give=FLAG=FILE that flag is given to PROGRAM where FILE is there. With --model it waits until a training over that model fits into what is free, and says so; what
-could not fit into an idle machine either is refused.
+With --give=FLAG=FILE that flag is given to PROGRAM where FILE is there. With --model it waits until a training over that model fits into
+what is free, and says so; what could not fit into an idle machine either is refused.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from corral import settings as settings_module
 from corral.errors import CorralError, ToolError
-from corral.finetune.memory import Need, gigabytes, need_of, place_for
+from corral.finetune.memory import Need, Training, gigabytes, longest_row, need_of, place_for
 from corral.finetune.stage_events import Events
 from corral.machine import Memory
 
@@ -37,6 +37,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=int)
     parser.add_argument("--rank", type=int)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--rows", type=Path, help="rendered rows; the longest counts")
+    parser.add_argument("--full", action="store_true", help="every weight, by llama-finetune")
     args, program = parser.parse_args(sys.argv[1:cut]), sys.argv[cut + 1 :]
     events = Events(Path(program[-1]) if program[-2:-1] == ["--events"] else None)
     if args.file and not args.file.is_file():
@@ -47,10 +50,17 @@ def main() -> None:
     step_back()
     try:
         if args.model:
-            wait_for_room(need_of(args.model, args.tokens, args.rank), args.device, events)
+            wait_for_room(need_of(args.model, training_of(args)), args.device, events)
     except CorralError as error:
         events.fail(error)
     os.execv(program[0], program)
+
+
+def training_of(args: argparse.Namespace) -> Training:
+    """What the options say of the training's memory."""
+    cpu = place_for(args.device, settings_module.load().llama_bin_dir).name == "RAM"
+    longest = longest_row(args.rows)
+    return Training(args.tokens, args.rank, longest, args.precision, cpu, args.full)
 
 
 def step_back() -> None:

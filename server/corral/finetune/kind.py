@@ -4,6 +4,8 @@ models were asked for; evaluate, results; then the registration. Every stage can
     work/input/   the rows as they are used       work/rows, work/valid   rendered
     work/train/   checkpoints, metrics.csv        work/evaluation.*       what was measured
     work/merged/  base and adapter in one         out/                    models with their manifests
+
+The engine llama.cpp makes a whole model of raw text: nothing is rendered and nothing merged.
 """
 
 import json
@@ -15,6 +17,7 @@ from pydantic import Field
 
 from corral.errors import BadRequest
 from corral.finetune import KIND as NAME
+from corral.finetune import full
 from corral.finetune.names import model_name, public_id, whole_name
 from corral.finetune.schemas import Hyperparameters, Integration, Options, Wandb
 from corral.finetune.start import kept_in
@@ -82,17 +85,21 @@ class _Plan:
         self._input = self._work / "input"
         self._start = kept_in(folder) if spec.start else None
         self._name = model_name(base.name, spec.suffix, folder.name)
+        self._full = spec.options.engine == full.ENGINE
+        if self._full:
+            self._name = whole_name(self._name)
+        self._result = self._out / (f"{self._name}.gguf" if self._full else ADAPTER)
         self._types = [
             quant_types(settings.llama_bin_dir).find(t).name for t in spec.options.quantise
         ]
 
     def stages(self) -> tuple[Stage, ...]:
-        render = [Stage("render", self._render(TRAINING, "rows"))]
+        render = [] if self._full else [Stage("render", self._render(TRAINING, "rows"))]
         if self._spec.validation_file:
             render.append(Stage("render-valid", self._render(VALIDATION, "valid")))
         parts = [Stage(VALIDATE, self._validate()), *render, Stage(TRAIN, self._train())]
         parts.append(Stage(PARITY, self._parity()))
-        if self._spec.options.merged or self._types:
+        if not self._full and (self._spec.options.merged or self._types):
             parts.append(Stage("merge", self._merge()))
         if self._types:
             parts += [Stage("quantize", self._quantize()), Stage("gate", self._gate())]
@@ -133,10 +140,10 @@ class _Plan:
         spec, options = self._spec, self._spec.options
         words: dict[str, Any] = {
             "model": self._base.path,
-            "rows": self._work / "rows",
+            "file" if self._full else "rows": self._rows,
             "valid-token-rows": self._work / "valid" if spec.validation_file else None,
             "work": self._work / "train",
-            "out": self._out / ADAPTER,
+            "out": self._result,
             "name": self._name,
             "base-name": self._base.name,
             "base-sha256": self._base.sha256,
@@ -159,13 +166,22 @@ class _Plan:
         room: dict[str, Any] = {"device": options.device}
         if options.memory == "wait":
             room |= {"model": self._base.path, "tokens": options.micro_tokens, "rank": options.rank}
+            room |= {"precision": options.precision, "rows": self._rows, "full": self._full}
         return _beside(stage_argv("finetune_lora.py", *_flags(words)), room)
 
+    @property
+    def _rows(self) -> Path:
+        """What is trained on: token rows, or the text itself."""
+        return self._input / TRAINING if self._full else self._work / "rows"
+
     def _parity(self) -> tuple[str, ...]:
+        if self._full:
+            words = {"base": self._base.path, "model": self._result, "work": self._work / "train"}
+            return _beside(stage_argv("check_text_parity.py", *_flags(words)))
         words = {
             "model": self._base.path,
-            "adapter": self._out / ADAPTER,
-            "rows": self._work / "rows",
+            "adapter": self._result,
+            "rows": self._rows,
             "file": self._input / TRAINING,
             "checkpoint": self._work / "train" / "adapter",
         }
@@ -174,7 +190,7 @@ class _Plan:
     def _merge(self) -> tuple[str, ...]:
         words = {
             "model": self._base.path,
-            "lora": self._out / ADAPTER,
+            "lora": self._result,
             "name": whole_name(self._name),
             "to": "folder",
             "dest": self._work / "merged",
@@ -185,7 +201,10 @@ class _Plan:
 
     @property
     def _merged(self) -> Path:
-        """Where that stage leaves the merged model: 16 bits, or 32 where the base has them."""
+        """Where that stage leaves the merged model: 16 bits, or 32 where the base has them. One that was
+        trained whole needs no merging."""
+        if self._full:
+            return self._result
         shape = Shape([read_header(path, details=True) for path in shard_paths(self._base.path)])
         kind = "F32" if file_type(shape) == "F32" else "F16"
         name = whole_name(self._name)
@@ -227,7 +246,8 @@ class _Plan:
             "out": self._work / "evaluation.json",
             "manifest": manifest,
         }
-        base, tuned = self._base.path, f"{self._base.path}+{self._out / ADAPTER}"
+        base = self._base.path
+        tuned = self._result if self._full else f"{base}+{self._result}"
         before = f"before={base}+{self._start}" if self._start else f"base={base}"
         whole = zip(self._types, self._quantised(), strict=True)
         variants = [f"--variant={before}", f"--variant=tuned={tuned}"]
@@ -253,8 +273,9 @@ class _Plan:
         return _beside(stage_argv("report_wandb.py", *_flags(words), *(f"--tag={t}" for t in tags)))
 
     def _results(self) -> tuple[str, ...]:
-        merged = [f"--merged={self._merged}"] if self._spec.options.merged else []
-        return _module("results", self._folder, self._name, *merged)
+        merged = self._spec.options.merged and not self._full
+        more = [f"--merged={self._merged}"] if merged else []
+        return _module("results", self._folder, self._name, *more)
 
     def _file(self, file_id: str | None) -> Path | None:
         return self._settings.data_dir / "files" / file_id if file_id else None

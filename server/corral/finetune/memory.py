@@ -1,24 +1,27 @@
 """How much memory a training takes, and whether it fits beside what runs: an estimate.
 
-The trainer keeps the frozen weights in 32 bits; `corral.registry.fit_training` has the published
-formulas for 16, hence the factor. Right within a factor of two (docs/finetuning.md).
+On a CPU between 0.8 and 1.3 of what was measured (`corral.registry.training_memory`).
 """
 
+import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from corral import machine
 from corral.machine import Memory
+from corral.registry import training_memory
 from corral.registry.fit import Shape
 from corral.registry.fit_subject import shard_paths
-from corral.registry.fit_training import training
+from corral.registry.fit_training import adapter_parameters
 from corral.registry.gguf_header import read_header
+from corral.registry.training_memory import Dimensions
 
-# torch and transformers themselves, measured on a CPU; with CUDA the driver takes about as much again.
-FRAMEWORK = 600 * 1024**2
-FULL = 2  # 32 bits where the formulas count 16
-TOKENS = 4096  # the trainer's own `micro_tokens`
+# The trainer's own `micro_tokens` and `rank` (scripts/engines/hyperparameters.py).
+TOKENS_CPU, TOKENS_ELSEWHERE = 1024, 4096
 RANK_SMALL, RANK_LARGE, SMALL = 32, 16, 100_000_000
+# Where the rows are not known.
+USUAL_LENGTH = 512
 
 
 @dataclass(frozen=True)
@@ -29,17 +32,65 @@ class Need:
     least: int
 
 
-def need_of(model: Path, tokens: int | None, rank: int | None) -> Need:
-    """What a LoRA over this GGUF takes with steps of so many tokens at once."""
+@dataclass(frozen=True)
+class Training:
+    """What a training's memory depends on beside the model; None is the trainer's default. `cpu`: where
+    it runs. `full`: every weight, by llama-finetune."""
+
+    tokens: int | None = None
+    rank: int | None = None
+    longest: int = USUAL_LENGTH
+    precision: str = "auto"
+    cpu: bool = True
+    full: bool = False
+
+    @property
+    def bf16(self) -> bool:
+        """Whether the trainer computes in bf16: `pays_bf16` of scripts/engines/peft_engine.py."""
+        if self.precision == "auto":
+            return machine.multiplies_bf16() if self.cpu else sys.platform != "darwin"
+        return self.precision == "bf16"
+
+
+def need_of(model: Path, how: Training) -> Need:
+    """What a training of this GGUF takes."""
     shape = Shape([read_header(shard, details=True) for shard in shard_paths(model)])
-    usual_rank = RANK_SMALL if shape.parameters < SMALL else RANK_LARGE
-    lora = next(
-        each
-        for each in training(shape, tokens or TOKENS, rank or usual_rank)
-        if each.method == "lora"
+    if how.full:
+        whole = training_memory.full_bytes(dimensions_of(shape), shape.parameters)
+        return Need(whole, whole)
+    rank = how.rank or (RANK_SMALL if shape.parameters < SMALL else RANK_LARGE)
+    tokens = max(how.tokens or (TOKENS_CPU if how.cpu else TOKENS_ELSEWHERE), how.longest)
+    bf16, cpu = how.bf16, how.cpu
+    adapter = adapter_parameters(shape, rank)
+    fixed = training_memory.fixed_bytes(shape.parameters, adapter, bf16=bf16, cpu=cpu)
+    usual, least = (
+        training_memory.step_bytes(
+            dimensions_of(shape), tokens, how.longest, bf16=bf16, cpu=cpu, checkpointed=checkpointed
+        )
+        for checkpointed in (False, True)
     )
-    fixed = FRAMEWORK + FULL * lora.weights + lora.gradients + lora.optimiser
-    return Need(fixed + FULL * lora.activations, fixed + FULL * lora.checkpointed)
+    return Need(fixed + usual, fixed + least)
+
+
+def dimensions_of(shape: Shape) -> Dimensions:
+    """Read off a GGUF's header."""
+    return Dimensions(
+        shape.layers,
+        shape.hidden,
+        shape.number("feed_forward_length"),
+        shape.number("attention.head_count", 1),
+        shape.vocabulary,
+    )
+
+
+def longest_row(rows: Path | None) -> int:
+    """Tokens of the longest of rendered rows; the usual where there are none yet."""
+    if rows is None:
+        return USUAL_LENGTH
+    try:
+        return int(json.loads((rows / "rows.json").read_text("utf-8"))["longest"])
+    except (OSError, ValueError, KeyError):
+        return USUAL_LENGTH
 
 
 def place_for(device: str, bin_dir: Path) -> Memory:

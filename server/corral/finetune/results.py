@@ -91,7 +91,7 @@ def gather(folder: Path, name: str, files: Files, owner: str = HOUSE) -> dict[st
         "trained_tokens": facts.get("tokens"),
         "training": facts,
         "n_epochs": model.settings.get("epochs"),
-        "checkpoints": [_checkpoint(each, folder.name) for each in _in_order(found)],
+        "checkpoints": [_checkpoint(each, folder.name) for each in _in_order(found, model)],
         "whole_models": [each.name for each in found if each.kind == "base"],
         "evaluation": _summary(folder / "work" / "evaluation.json"),
     }
@@ -114,9 +114,9 @@ def _store(files: Files, path: Path, filename: str, id: str, job_id: str, owner:
         add()
 
 
-def _in_order(found: list[Manifest]) -> list[Manifest]:
-    """The model's checkpoints, the newest first; it is the newest itself."""
-    ours = [each for each in found if each.kind == "adapter"]
+def _in_order(found: list[Manifest], model: Manifest) -> list[Manifest]:
+    """The model's checkpoints, the newest first; it is the newest itself, also where it is no adapter."""
+    ours = [each for each in found if each.kind == "adapter" or each is model]
     return sorted(ours, key=lambda each: int(each.metrics["training"]["step"]), reverse=True)
 
 

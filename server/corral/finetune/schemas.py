@@ -66,7 +66,7 @@ class Options(_Asked):
         frozen=True, extra="forbid", protected_namespaces=(), populate_by_name=True
     )
 
-    engine: Literal["peft", "unsloth", "mlx"] = "peft"
+    engine: Literal["peft", "unsloth", "mlx", "llama.cpp"] = "peft"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     rank: AutoInt = Field(
         None, strict=True, ge=1, le=1024, validation_alias=AliasChoices("rank", "lora_rank")

@@ -16,7 +16,7 @@ from corral import database
 from corral.caller import ANYBODY, HOUSE, Caller
 from corral.errors import BadRequest, CorralError, ModelNotFound, NotFound, PermissionDenied
 from corral.files.store import Files
-from corral.finetune import KIND, names, start
+from corral.finetune import KIND, full, names, start
 from corral.finetune.kind import Spec
 from corral.finetune.objects import checkpoint_object, event_object, job_object
 from corral.finetune.schemas import SEED_MAX, CreateJob
@@ -173,6 +173,9 @@ class FineTuning:
         options, ignored = request.options()
         if begin:
             options = start.options_from(begin, options)
+        if options.engine == full.ENGINE:
+            full.check(request, base)
+            ignored += full.unused(request, options)
         suffix = names.clean_suffix(request.suffix) if request.suffix else ""
         names.check_length(base.name, suffix)
         for field in ("training_file", "validation_file"):

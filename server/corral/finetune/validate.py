@@ -25,6 +25,7 @@ from corral.datasets.findings import Finding, Findings, Place
 from corral.datasets.rows import Row
 from corral.datasets.turn_checks import check_row
 from corral.errors import CorralError, DiskFullError, InvalidData, StoreError, ToolError
+from corral.finetune import full
 from corral.finetune.stage_events import Events
 
 TRAINING, VALIDATION, EVALUATION = (
@@ -35,7 +36,13 @@ TRAINING, VALIDATION, EVALUATION = (
 SHARE, HOLDOUT_LEAST = 0.05, 50
 FEW_ROWS = 10
 WANTED = {"supervised": ("chat", "completion"), "dpo": ("preference",)}
-PACKAGES = {"peft": ("torch", "transformers", "peft"), "mlx": ("mlx_lm",), "unsloth": ("unsloth",)}
+TEXT = ("text",)
+PACKAGES = {
+    "peft": ("torch", "transformers", "peft"),
+    "mlx": ("mlx_lm",),
+    "unsloth": ("unsloth",),
+    full.ENGINE: (),
+}
 
 
 class Checked(NamedTuple):
@@ -72,14 +79,15 @@ def validate(args: argparse.Namespace, events: Events) -> dict[str, int]:
     """The stage; how many rows there are of each sort."""
     check_engine(args.engine)
     args.out.mkdir(parents=True, exist_ok=True)
-    training = checked(args.training, "training_file", WANTED[args.method], events)
+    wanted = TEXT if args.engine == full.ENGINE else WANTED[args.method]
+    training = checked(args.training, "training_file", wanted, events)
     counts = {"training_rows": len(training.lines), "validation_rows": 0, "evaluation_rows": 0}
     if len(training.lines) < FEW_ROWS:
         events.message(
             f"{len(training.lines)} rows are few; 50 to 100 are a usual start", "warning"
         )
     if args.validation:
-        valid = checked(args.validation, "validation_file", WANTED[args.method], events)
+        valid = checked(args.validation, "validation_file", wanted, events)
         counts["validation_rows"] = len(valid.lines)
         _link(args.validation, args.out / VALIDATION)
     source = args.evaluation or (args.validation if args.method == "supervised" else None)
@@ -88,13 +96,13 @@ def validate(args: argparse.Namespace, events: Events) -> dict[str, int]:
     held = set[int]()
     if args.rows and source:
         counts["evaluation_rows"] = _write_evaluation(source, args.out, args.rows, None)
-    elif args.rows and args.method == "supervised" and training.is_jsonl:
+    elif args.rows and wanted == WANTED["supervised"] and training.is_jsonl:
         held = held_out(training.lines, args.rows, args.seed)
         if held:
             counts["evaluation_rows"] = _write_evaluation(args.training, args.out, args.rows, held)
             counts["training_rows"] -= len(held)
     _write_training(args.training, args.out / TRAINING, held)
-    events.message(_summary(counts, bool(held), bool(args.rows)))
+    events.message(_summary(counts, bool(held), bool(args.rows), wanted))
     return counts
 
 
@@ -161,9 +169,10 @@ def _wrong_kind(row: Row, place: Place, field: str, wanted: tuple[str, ...]) -> 
     names = {"chat": "conversations", "preference": "preferences", "text": "plain text"}
     names["completion"] = "prompts with completions"
     here, other = names[row.kind], " or ".join(names[kind] for kind in wanted)
+    who, choose = ("engine", "another one") if wanted == TEXT else ("method", "the other `method`")
     return InvalidData(
-        f"{field}, line {place.line}: its rows are {here}, this method trains on {other}; choose the "
-        "other `method`, or another file",
+        f"{field}, line {place.line}: its rows are {here}, this {who} trains on {other}; choose "
+        f"{choose}, or another file",
         param=field,
         code="wrong_method",
     )
@@ -218,14 +227,16 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _summary(counts: dict[str, int], held: bool, wanted: bool) -> str:
+def _summary(counts: dict[str, int], held: bool, measured: bool, wanted: tuple[str, ...]) -> str:
     text = f"files are good: {counts['training_rows']:,} rows to train on"
     if counts["validation_rows"]:
         text += f", {counts['validation_rows']:,} to validate with"
     if counts["evaluation_rows"]:
         text += f", {counts['evaluation_rows']:,} to measure with"
         text += " (held out of the training file)" if held else ""
-    elif wanted:
+    elif measured and wanted == TEXT:
+        text += "; nothing will be measured: text is no question, give `corral.evaluation_file`"
+    elif measured:
         text += f"; nothing will be measured: with {HOLDOUT_LEAST} rows or more some are held out"
     return text
 

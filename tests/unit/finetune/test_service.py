@@ -1,9 +1,11 @@
 """Jobs as OpenAI's objects: lists, status words, events, pausing, deleting; no training."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from gguf import GGUFReader
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 
@@ -251,3 +253,45 @@ def test_the_stages_of_a_job_and_their_command_lines(
     assert "--name=ft:corral-tiny:local:s:01234567" in train
     assert "--note=hyperparameter `foo` means nothing here and is ignored" in stages[0].argv
     assert [stage.own for stage in stages] == [False] * 8 + [True]
+
+
+def test_the_engine_llama_cpp_makes_a_whole_model(
+    jobs: FineTuning, settings: Settings, queue: Queue, file_id: str
+) -> None:
+    """Nothing is rendered or merged; what it does not take is told."""
+    options = {"engine": "llama.cpp", "rank": 4, "merged": True, "quantise": ["Q8_0"]}
+    create(jobs, file_id, suffix="s", hyperparameters={"n_epochs": 2}, corral=options)
+    spec = kind.KIND.parse(claim(queue).spec)
+    folder = settings.data_dir / "jobs" / "job_0123456789abcdef01234567"
+    stages = kind.plan(spec, settings, folder)  # type: ignore[arg-type]
+    assert [stage.name for stage in stages] == [
+        "validate", "train", "parity", "quantize", "gate", "evaluate", "results",
+    ]  # fmt: skip
+    for name in ("merged", "rank"):
+        said = f"--note=hyperparameter `{name}` means nothing here and is ignored"
+        assert said in stages[0].argv
+    name, rows = "ft-corral-tiny-local-s-01234567", folder / "work/input/training_file.jsonl"
+    out = folder / "out" / f"{name}.gguf"
+    train = {*stages[1].argv}
+    assert {"--full", f"--file={rows}", f"--name={name}", f"--out={out}", "--epochs=2"} <= train
+    assert f"--rows={rows}" not in stages[1].argv[stages[1].argv.index("--") :]
+    assert f"--model={out}" in stages[2].argv
+    assert f"--variant=tuned={out}" in stages[5].argv
+    assert not any(word.startswith("--merged") for word in stages[6].argv)
+
+
+def test_the_engine_llama_cpp_refuses_what_it_cannot_do(
+    jobs: FineTuning, settings: Settings, file_id: str
+) -> None:
+    options: dict[str, Any] = {"corral": {"engine": "llama.cpp"}}
+    for more in ({"method": {"type": "dpo"}}, {"validation_file": file_id}):
+        with pytest.raises(BadRequest) as caught:
+            create(jobs, file_id, **options, **more)
+        assert caught.value.param == next(iter(more))
+    halves = settings.data_dir / "models" / "halves.gguf"
+    halves.parent.mkdir(parents=True)
+    shutil.copyfile(settings.bundled_models_dir / "corral-tiny.gguf", halves)
+    GGUFReader(halves, "r+").fields["general.file_type"].parts[-1][0] = 1
+    with pytest.raises(BadRequest, match="trains F32 weights, and `halves` has F16") as caught:
+        jobs.create({"model": "halves", "training_file": file_id, **options})
+    assert caught.value.param == "model"

@@ -12,9 +12,11 @@ import pytest
 
 from corral.errors import InvalidData, ToolError
 from corral.finetune import beside, memory, validate
-from corral.finetune.memory import Need
+from corral.finetune.memory import Need, Training
 from corral.finetune.stage_events import Events
 from corral.machine import Memory
+from corral.registry import training_memory
+from corral.registry.training_memory import Dimensions
 from corral.settings import Settings
 from tests.unit.finetune.conftest import ROW
 
@@ -112,6 +114,18 @@ def test_preferences_are_for_dpo(tmp_path: Path) -> None:
         run(tmp_path, ROW * 20, method="dpo")
 
 
+def test_the_engine_llama_cpp_learns_text_and_holds_nothing_out(tmp_path: Path) -> None:
+    text = "".join(json.dumps({"text": f"number {n}"}) + "\n" for n in range(60))
+    counts = run(tmp_path, text, engine="llama.cpp")
+    assert counts == {"training_rows": 60, "validation_rows": 0, "evaluation_rows": 0}
+    asked = run(tmp_path, text, engine="llama.cpp", evaluation=ROW * 3)
+    assert asked["evaluation_rows"] == 3
+    with pytest.raises(InvalidData, match="this engine trains on plain text; choose another one"):
+        run(tmp_path, ROW * 20, engine="llama.cpp")
+    with pytest.raises(InvalidData, match="its rows are plain text, this method"):
+        run(tmp_path, text)
+
+
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
@@ -164,11 +178,89 @@ def test_a_failure_says_why_to_programs_and_people(tmp_path: Path) -> None:
 # ---- beside serving --------------------------------------------------------------------------------
 
 
-def test_the_bundled_base_needs_about_a_gigabyte() -> None:
+MEASURED = [
+    # Tokens at once, precision, peak in MiB of training the bundled base (docs/log.md, 2026-11-30).
+    (256, "fp32", 539),
+    (256, "bf16", 726),
+    (1024, "fp32", 625),
+    (1024, "bf16", 902),
+    (4096, "fp32", 1311),
+]
+LONGEST = 569
+
+
+@pytest.mark.parametrize(("tokens", "precision", "peak"), MEASURED)
+def test_the_estimate_is_near_what_was_measured(tokens: int, precision: str, peak: int) -> None:
     path = Settings().bundled_models_dir / "corral-tiny.gguf"
-    need = memory.need_of(path, None, None)
-    assert 600 * MIB < need.least < need.usual < 3000 * MIB
-    assert memory.need_of(path, 512, None).usual < need.usual
+    need = memory.need_of(path, Training(tokens, longest=LONGEST, precision=precision))
+    assert need.least <= need.usual
+    assert 0.8 <= need.usual / MIB / peak <= 1.3
+
+
+TINY = Dimensions(5, 256, 512, 4, 2048), 3_476_224, 655_360
+SMALL = Dimensions(11, 512, 1280, 8, 2048), 29_896_192, 3_063_808
+LARGE = Dimensions(24, 768, 2048, 12, 2048), 150_246_144, 5_160_960
+LARGER = [
+    # Models of scripts/random_model.py: dimensions, parameters, those of the adapter; the same as above;
+    # the last two with gradient checkpointing.
+    (*SMALL, 1024, False, False, 1415),
+    (*SMALL, 1024, True, False, 1262),
+    (*SMALL, 4096, False, False, 4352),
+    (*SMALL, 4096, True, False, 2405),
+    (*LARGE, 1024, False, False, 3910),
+    (*LARGE, 1024, True, False, 2531),
+    (*SMALL, 4096, False, True, 1849),
+    (*TINY, 4096, False, True, 936),
+]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "parameters", "adapter", "tokens", "bf16", "checkpointed", "peak"), LARGER
+)
+def test_the_estimate_holds_for_other_models(
+    sizes: Dimensions,
+    parameters: int,
+    adapter: int,
+    tokens: int,
+    bf16: bool,
+    checkpointed: bool,
+    peak: int,
+) -> None:
+    found = training_memory.fixed_bytes(parameters, adapter, bf16=bf16, cpu=True)
+    found += training_memory.step_bytes(
+        sizes, tokens, LONGEST, bf16=bf16, cpu=True, checkpointed=checkpointed
+    )
+    assert 0.8 <= found / MIB / peak <= 1.3
+
+
+FULL = [
+    (*TINY[:2], 149),
+    (*SMALL[:2], 761),
+    (Dimensions(13, 768, 2048, 12, 2048), 82_104_576, 1774),
+]
+
+
+@pytest.mark.parametrize(("sizes", "parameters", "peak"), FULL)
+def test_the_estimate_holds_for_llama_finetune(
+    sizes: Dimensions, parameters: int, peak: int
+) -> None:
+    assert 0.9 <= training_memory.full_bytes(sizes, parameters) / MIB / peak <= 1.1
+
+
+def test_every_weight_is_estimated_by_what_llama_finetune_takes() -> None:
+    path = Settings().bundled_models_dir / "corral-tiny.gguf"
+    need = memory.need_of(path, Training(full=True))
+    assert need.least == need.usual == training_memory.full_bytes(*FULL[0][:2])
+
+
+def test_fewer_tokens_and_rows_need_less(tmp_path: Path) -> None:
+    path = Settings().bundled_models_dir / "corral-tiny.gguf"
+    usual, few = (memory.need_of(path, Training(n, precision="fp32")) for n in (4096, 1024))
+    assert few.usual < usual.usual
+    assert usual.least < usual.usual
+    write(tmp_path / "rows.json", '{"longest": 77}')
+    assert memory.longest_row(tmp_path) == 77
+    assert memory.longest_row(tmp_path / "none") == memory.longest_row(None) == memory.USUAL_LENGTH
 
 
 def room(monkeypatch: pytest.MonkeyPatch, need: Need, *free: int) -> list[tuple[str, str]]:

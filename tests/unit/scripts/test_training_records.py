@@ -3,12 +3,21 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from gguf import GGUFReader, GGUFWriter
 
-from corral.errors import BadRequest, InvalidData
+from corral.errors import BadRequest, InvalidData, ToolError
 from engines import Stopped, get
 from engines.failures import Diverged, OutOfMemory, check_finite, explained
-from engines.llama_engine import Follower, read_progress, text_of
+from engines.llama_engine import (
+    Follower,
+    check_length,
+    read_progress,
+    take_weights,
+    text_of,
+    windows_of,
+)
 from engines.work_folder import claim
 from step_metrics import COLUMNS, MetricsFile, curve, read
 
@@ -19,12 +28,16 @@ class Told:
     def __init__(self) -> None:
         self.progressed: list[tuple[float, float | None]] = []
         self.said: list[str] = []
+        self.data: dict[str, Any] | None = None
 
-    def progress(self, done: float, total: float | None, unit: str, text: str = "") -> None:
+    def progress(
+        self, done: float, total: float | None, unit: str, text: str = "", **more: float | None
+    ) -> None:
         self.progressed.append((done, total))
 
-    def message(self, text: str, level: str = "info") -> None:
+    def message(self, text: str, level: str = "info", data: dict[str, Any] | None = None) -> None:
         self.said.append(text)
+        self.data = data
 
 
 # ---- metrics -----------------------------------------------------------------------------------
@@ -127,6 +140,43 @@ def test_its_epochs_become_steps_however_the_output_comes(tmp_path: Path, piece:
     assert found == [("1", "5", "4.5"), ("2", "4", "")]
     assert told.progressed == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert told.said[0] == "Step 1/2: training loss=5.0000"
+    figures = {"train_loss": 4.0, "train_mean_token_accuracy": 0.75}
+    assert told.data == {"step": 2, "total_steps": 2, **figures}
+    assert follow.windows == {"train": 2, "val": 1}
+
+
+def test_only_its_weights_are_taken(tmp_path: Path) -> None:
+    base, trained = (tmp_path / name for name in ("base.gguf", "trained.gguf"))
+    write_gguf(base, weight=1.0, context=4096)
+    write_gguf(trained, weight=2.0, context=512)
+    take_weights(base, trained)
+    made = GGUFReader(base)
+    assert made.fields["llama.context_length"].contents() == 4096
+    assert made.tensors[0].data.tolist() == [2.0, 2.0, 2.0]
+    write_gguf(trained, weight=2.0, context=512, name="b")
+    with pytest.raises(ToolError, match="other tensors"):
+        take_weights(base, trained)
+
+
+def write_gguf(path: Path, *, weight: float, context: int, name: str = "a") -> None:
+    writer = GGUFWriter(path, "llama")
+    writer.add_context_length(context)
+    writer.add_tensor(name, np.full(3, weight, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.mark.parametrize(("tokens", "windows"), [(0, 0), (513, 0), (768, 0), (769, 1), (1025, 2)])
+def test_windows_are_half_over_each_other(tokens: int, windows: int) -> None:
+    assert windows_of(tokens) == windows
+
+
+def test_a_text_needs_a_window_to_learn_and_one_to_measure() -> None:
+    check_length(1025)
+    with pytest.raises(InvalidData, match=r"has 1,024 tokens; .* at least 1,025"):
+        check_length(1024)
 
 
 def test_it_stops_when_asked(tmp_path: Path) -> None:
