@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager, closing, nullcontext
 from importlib.metadata import version as installed_version
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 
 from corral.errors import StartupError
 from corral.files.routes import FileRoutes, body_limit
@@ -43,6 +44,11 @@ from corral.settings import Settings, traces_wanted
 from corral.shelf import KINDS as SHELF
 
 KINDS = SHELF.beside(FINETUNE)
+# FastAPI's own, on by default: Corral's traces say it without addresses, and each request was asked
+# whether anybody wants it, 3% of a plain one.
+NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False, "metrics": False, "logs": False, "auto_configure": False,
+}  # fmt: skip
 
 
 def create_app(settings: Settings, catalog: Catalog | None = None, kinds: Kinds = KINDS) -> FastAPI:
@@ -69,7 +75,12 @@ def create_app(settings: Settings, catalog: Catalog | None = None, kinds: Kinds 
             async with keyring.running(), runtime.running(), sweeping(files):
                 yield
 
-    app = FastAPI(title="Corral", version=installed_version("corral"), lifespan=lifespan)
+    app = FastAPI(
+        title="Corral",
+        version=installed_version("corral"),
+        lifespan=lifespan,
+        telemetry=NO_TELEMETRY,
+    )
     app.state.gateway = gateway
     app.state.keyring = keyring
     own = (

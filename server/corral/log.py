@@ -51,6 +51,8 @@ def _json(line: dict[str, Any]) -> str:
 
 def setup(level: str) -> None:
     """Send every logger to stderr as JSON. Called once, by the command that serves."""
+    # What no line tells, and every record would look up.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JSONFormatter())
     root = logging.getLogger()

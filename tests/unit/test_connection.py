@@ -182,6 +182,22 @@ async def test_a_silence_breaks_the_read_off() -> None:
     assert wire.aborted
 
 
+@pytest.mark.parametrize("pause", [PATIENCE / 2, PATIENCE * 1.5], ids=["runs", "has ended"])
+async def test_a_silence_counts_from_the_last_request_over_the_connection(pause: float) -> None:
+    """The clock of the first request over a connection still runs, or has ended."""
+    connection, _ = asked()
+    connection.data_received(HEAD + b"Content-Length: 2\r\n\r\nok")
+    assert await connection.body() == b"ok"
+    connection.end()
+    await asyncio.sleep(pause)
+    connection.ask(b"POST", PATIENCE)
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(TimeoutError):
+        await connection.head()
+    waited = asyncio.get_running_loop().time() - began
+    assert PATIENCE <= waited < PATIENCE * (1 + 1 / LOOKS) + 0.15
+
+
 async def test_bytes_that_come_slowly_are_no_silence() -> None:
     connection, _ = asked()
     connection.data_received(CHUNKED)

@@ -5,13 +5,32 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from corral.gateway.outlet import KEY, Outlet
+from corral.gateway.outlet import KEY, Outlet, Transport
+
+
+@dataclass
+class Wire:
+    """Notes each write, and whether it was closed."""
+
+    written: list[bytes] = field(default_factory=list)
+    closed: bool = False
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
 
 
 @dataclass
 class Cycle:
     disconnected: bool = False
     response_complete: bool = False
+    more_body: bool = False
+    transport: Transport = field(default_factory=Wire)
 
 
 @dataclass
@@ -88,3 +107,28 @@ async def test_who_no_longer_wants_to_know_is_not_told() -> None:
     way.when_gone(None)
     way.lost()
     assert told == []
+
+
+def test_the_head_goes_out_with_what_follows_it_and_no_more() -> None:
+    wire = Wire()
+    cycle = Cycle(transport=wire)
+    outlet([], cycle=cycle).join_writes()
+    for part in (b"head ", b"first ", b"second "):
+        cycle.transport.write(part)
+    assert wire.written == [b"head first ", b"second "]
+    assert cycle.transport is wire
+
+
+def test_a_head_that_nothing_follows_goes_out_when_the_connection_is_closed() -> None:
+    wire = Wire()
+    cycle = Cycle(transport=wire)
+    outlet([], cycle=cycle).join_writes()
+    cycle.transport.write(b"head")
+    assert (wire.written, cycle.transport.is_closing()) == ([], False)
+    cycle.transport.close()
+    assert (wire.written, wire.closed) == ([b"head"], True)
+
+
+def test_whether_all_of_the_body_is_there() -> None:
+    assert outlet([]).has_body
+    assert not outlet([], cycle=Cycle(more_body=True)).has_body

@@ -12,12 +12,21 @@ from corral.runtime.presets import Placement
 LENGTH_KEYS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict")
 
 
+def _refuse_constant(name: str) -> NoReturn:
+    raise BadRequest(f"the body is not valid JSON: {name} is no JSON number", code="invalid_json")
+
+
+# `json.loads` and `json.dumps` make a new one of these for every call.
+DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+
+
 def parse(raw: bytes) -> dict[str, Any]:
     """The JSON object in `raw`; BadRequest with the position when it is none."""
     if not raw.strip():
         raise BadRequest("the body is empty; send a JSON object", code="invalid_json")
     try:
-        body = json.loads(raw, parse_constant=_refuse_constant)
+        body = DECODER.decode(raw.decode(json.detect_encoding(raw), "surrogatepass"))
     except json.JSONDecodeError as error:
         raise BadRequest(
             f"the body is not valid JSON: {error.msg} at line {error.lineno} column {error.colno} "
@@ -35,10 +44,6 @@ def parse(raw: bytes) -> dict[str, Any]:
             f"the body must be a JSON object, not {kind_of(body)}", code="invalid_json"
         )
     return body
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise BadRequest(f"the body is not valid JSON: {name} is no JSON number", code="invalid_json")
 
 
 def asked_model(body: Mapping[str, Any], default: str | None) -> str:
@@ -74,7 +79,7 @@ def for_upstream(body: dict[str, Any], placement: Placement) -> bytes:
     if placement.lora is not None:
         body["lora"] = placement.lora
     try:
-        return json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
+        return ENCODER.encode(body).encode()
     except ValueError:
         raise BadRequest(
             "the body holds a number too large for JSON", code="invalid_json"

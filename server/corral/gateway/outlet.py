@@ -23,6 +23,48 @@ class Cycle(Protocol):
 
     disconnected: bool
     response_complete: bool
+    more_body: bool
+    transport: "Transport"
+
+
+class Transport(Protocol):
+    """What a cycle does with its transport."""
+
+    def write(self, data: bytes) -> None:
+        """Send."""
+
+    def is_closing(self) -> bool:
+        """Whether it is closed or about to be."""
+
+    def close(self) -> None:
+        """Send what waits, then end the connection."""
+
+
+class Together:
+    """Stands in for a cycle's transport until its next two writes have gone out as one: the head of an answer
+    alone would wake a client that can do nothing with it."""
+
+    def __init__(self, cycle: Cycle) -> None:
+        self._cycle, self._transport = cycle, cycle.transport
+        self._held = b""
+
+    def write(self, data: bytes) -> None:
+        """Keep the first, send both with the second."""
+        if not self._held:
+            self._held = data
+            return
+        self._cycle.transport = self._transport
+        self._transport.write(self._held + data)
+
+    def is_closing(self) -> bool:
+        """As the transport."""
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        """The second write never came."""
+        self._cycle.transport = self._transport
+        self._transport.write(self._held)
+        self._transport.close()
 
 
 class Flow(Protocol):
@@ -57,6 +99,15 @@ class Outlet:
     def wanted(self) -> bool:
         """Whether its request may still be answered."""
         return not self._cycle.response_complete
+
+    @property
+    def has_body(self) -> bool:
+        """Whether all of the request's body is there."""
+        return not self._cycle.more_body
+
+    def join_writes(self) -> None:
+        """Send the answer's head with the first piece of its body, which follows at once."""
+        self._cycle.transport = Together(self._cycle)
 
     def when_gone(self, tell: Callable[[], None] | None) -> None:
         """Call `tell`, once, when the client goes away; None: nobody wants to know any more."""

@@ -27,11 +27,13 @@ UNSENT_MOST = 64 * 1024
 # What Corral leans on in uvicorn and uvicorn promises nobody (docs/adr/0009-own-reader-to-the-instance.md).
 INNER: dict[type, tuple[str, ...]] = {
     HttpToolsProtocol: (
-        "loop", "transport", "flow", "cycle", "scope", "send_400_response",
+        "loop", "transport", "flow", "cycle", "scope", "send_400_response", "data_received",
         "on_message_begin", "on_headers_complete", "pause_writing", "resume_writing",
     ),
     FlowControl: ("write_paused", "resume_reading", "drain"),
-    RequestResponseCycle: ("disconnected", "response_complete", "chunked_encoding"),
+    RequestResponseCycle: (
+        "disconnected", "response_complete", "chunked_encoding", "more_body", "transport",
+    ),
 }  # fmt: skip
 
 
@@ -77,23 +79,32 @@ class TimedProtocol(HttpToolsProtocol):
         _keep_little_unsent(transport.get_extra_info("socket"))
         # Those not answered yet: more than one where some came ahead of their turn.
         self._asked: list[tuple[outlet.Outlet, Scope]] = []
+        self._in_headers = False
         self._headers_due: asyncio.TimerHandle | None = None
         self._taking_due: asyncio.TimerHandle | None = None
         self._arm()
 
+    def data_received(self, data: bytes) -> None:
+        """Nearly all headers come in one piece: a timer is for those that do not."""
+        super().data_received(data)
+        if self._in_headers and self._headers_due is None and not self.transport.is_closing():
+            self._arm()
+
     def on_message_begin(self) -> None:
         """A request line has begun to arrive."""
         super().on_message_begin()
-        if self._headers_due is None:
-            self._arm()
+        self._in_headers = True
 
     def on_headers_complete(self) -> None:
         """The headers are there: the body has limits of its own."""
+        self._in_headers = False
         self._disarm()
         super().on_headers_complete()
         # Its task has been made, and has not begun.
         scope: Scope = self.scope  # type: ignore[assignment]
-        scope[outlet.KEY] = way = outlet.Outlet(self.transport.write, self.flow, self.cycle)
+        # mypy sees that an outlet may give a cycle another transport.
+        way = outlet.Outlet(self.transport.write, self.flow, self.cycle)  # type: ignore[arg-type]
+        scope[outlet.KEY] = way
         self._asked = [*self._unanswered(), (way, scope)]
 
     def send_400_response(self, msg: str) -> None:

@@ -128,11 +128,13 @@ class Relay(Response):
             if response.content_type.startswith(EVENT_STREAM):
                 await self._stream(response, send, context, outlet)
             else:
-                await self._whole(response, send, context)
+                await self._whole(response, send, context, outlet)
         finally:
             response.end()
 
-    async def _whole(self, response: Connection, send: Send, context: RequestContext) -> None:
+    async def _whole(
+        self, response: Connection, send: Send, context: RequestContext, outlet: Outlet
+    ) -> None:
         raw = await _read(response)
         # The router marks an instance's death only in the body, after what had come until then.
         if raw.rstrip()[-1:] not in (b"}", b"]"):
@@ -147,6 +149,7 @@ class Relay(Response):
             (b"content-type", response.content_type or b"application/json"),
             (b"content-length", str(len(body)).encode()),
         ]
+        outlet.join_writes()
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -176,6 +179,7 @@ class Relay(Response):
         exchange = self._exchange
         broken: CorralError | None = None
         first = await _first(response, events)
+        outlet.join_writes()
         await send(_stream_start())
         context.stream_began(exchange.dialect)
         await send(_body(first))

@@ -8,6 +8,7 @@ part of anything that a model has written.
 import json
 from collections import deque
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal
 
 from corral.errors import CorralError
@@ -34,6 +35,7 @@ PING = b":\n\n"
 KEPT_PIECES = 4
 
 
+@lru_cache(maxsize=1024)
 def renaming(upstream_name: str, asked_name: str, tier: str | None = None) -> tuple[bytes, bytes]:
     """The byte sequence to replace, and its replacement, with `tier` as `service_tier` beside it."""
     old, new = (json.dumps(name, ensure_ascii=False) for name in (upstream_name, asked_name))

@@ -62,7 +62,8 @@ class Connection(asyncio.Protocol):
         self._reset()
         self._asked, self._last = True, last
         self._seen, self._since, self._patience = 0, self._loop.time(), patience
-        self._timer = self._loop.call_later(patience, self._look)
+        if self._timer is None:
+            self._timer = self._loop.call_later(patience, self._look)
         self._transport.write(request)
 
     async def head(self) -> None:
@@ -105,7 +106,6 @@ class Connection(asyncio.Protocol):
 
     def end(self) -> None:
         """Done with it, answered or not: llama-server gives up what it has not answered to the end."""
-        self._end_timer()
         kept = self.complete and not (self._closed or self._last) and self._keeps_alive
         self._asked = False
         self.idle_since = self._loop.time()
@@ -191,7 +191,6 @@ class Connection(asyncio.Protocol):
     def _complete(self) -> None:
         self.complete = True
         self._keeps_alive = False
-        self._end_timer()
 
     def _lost(self, fault: BrokenOff) -> None:
         """Nothing more comes, which is no fault after all of the answer."""
@@ -258,6 +257,10 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def _look(self) -> None:
+        # One clock for all requests over the connection: it is there from an earlier one, or ends here.
+        if self.complete or not self._asked:
+            self._timer = None
+            return
         now = self._loop.time()
         if self._paused or self._received != self._seen:
             self._seen, self._since = self._received, now
