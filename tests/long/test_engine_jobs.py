@@ -77,7 +77,7 @@ def ended(client: OpenAI, job_id: str) -> FineTuningJob:
 
 def losses(job: FineTuningJob) -> tuple[float, float]:
     """Of the base and of the tuned model, on the rows to measure with."""
-    base, tuned = job.corral["evaluation"]["models"]  # type: ignore[attr-defined]
+    base, tuned, *_ = job.corral["evaluation"]["models"]  # type: ignore[attr-defined]
     return base["loss"], tuned["loss"]
 
 
@@ -123,11 +123,12 @@ def test_llama_cpp_trains_what_is_served(
         OpenAI(base_url=corral.url, api_key="any", max_retries=0) as client,
     ):
         options = {"rate": 1e-4, "evaluation_file": upload(client, rows(60, 2)), "rank": 8}
+        options["quantise"] = ["q8_0"]
         job, said = trained(client, upload(client, texts), engine="llama.cpp", **options)
         assert "hyperparameter `rank` means nothing here and is ignored" in said
         name = f"ft-corral-tiny-local-{job.id.removeprefix('ftjob-')[:8]}"
         assert job.fine_tuned_model == f"openai/{name}"
-        assert job.corral["whole_models"] == [name]  # type: ignore[attr-defined]
+        assert job.corral["whole_models"] == [f"{name}-Q8_0", name]  # type: ignore[attr-defined]
         (checkpoint,) = client.fine_tuning.jobs.checkpoints.list(job.id).data
         assert checkpoint.fine_tuned_model_checkpoint == job.fine_tuned_model
         assert checkpoint.metrics.valid_loss is not None

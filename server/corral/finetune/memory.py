@@ -1,6 +1,6 @@
 """How much memory a training takes, and whether it fits beside what runs: an estimate.
 
-On a CPU between 0.8 and 1.3 of what was measured (`corral.registry.training_memory`).
+On a CPU between 0.9 and 1.3 of what full micro-batches took (`corral.registry.training_memory`).
 """
 
 import json
