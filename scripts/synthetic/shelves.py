@@ -19,6 +19,7 @@ WORDS, DECOYS = 6, 3
 SIGNED, DECOYED = 0.65, 0.8
 OPEN = 0.4  # of the dates
 BARE = 0.5  # of the shelves
+SAID = 0.85  # of publications and of topics in long records
 USUAL = ("text", "none", "plain", "unit", "book")
 # Words that the cataloguing task marks its titles with: what they mean is for an adapter to learn.
 KEPT_OUT = {"score", "map", "sound", "recording", "videorecording", "electronic", "resource", "microform", "large", "print"}  # fmt: skip
@@ -97,23 +98,23 @@ def dates(rng: Random, values: Values, shelf: Shelf) -> Shelved:
 
 
 def shelve(rng: Random, values: Values, shelf: Shelf) -> Shelved:
-    """The same among names, publication and topics; two thirds of the records hold those too."""
+    """The same among names, publication and topics; two thirds of the records hold those too, and [] for what is not said."""
     title, decided = _title(rng, values, shelf)
     long = rng.random() < 0.67
     text, record = rng.choice(("For ", "", "Entry: ")) + title, dict[str, Any]()
     if rng.random() < 0.4:
         record["by"] = [_maker(rng, values) for _ in range(rng.choice((1, 1, 2, 3)))]
         text += " / " + " and ".join(record["by"])
-    if long or rng.random() < 0.5:
+    if rng.random() < (SAID if long else 0.5):
         by, place, date = values.organisation(), values.place(), _date(rng, values)
         text += rng.choice(CLAUSES).format(d=date, o=by, p=place)
         record["origin"] = [{"by": by, "at": place, "when": date}]
         decided |= _dated(shelf, date)
-    if long or rng.random() < 0.4:
+    if rng.random() < (SAID if long else 0.4):
         topics = _topics(rng, values)
         text += rng.choice(LISTS).format(l=", ".join(topics)) + rng.choice((".", ""))
         record["topics"] = [{"value": topic} for topic in topics]
-    told = {key: record[key] for key in shelf.order if key in record} if long else {}
+    told = {key: record.get(key, []) for key in shelf.order} if long else {}
     head = {"title": title.removesuffix(".") if shelf.bare else title} if long or rng.random() < 0.5 else {}  # fmt: skip
     return Shelved(text, head | told | decided)
 

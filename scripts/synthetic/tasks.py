@@ -56,7 +56,7 @@ COPY = (
 MIXES: dict[str, dict[str, float]] = {
     "usual": {
         "extract": 23, "memorised": 21, "few_shot": 9, "tools": 34, "dspy": 12, "copy": 6, "transform": 8, "question": 6, "raw_text": 1,
-        "long": 2, "about": 1, "sort": 30, "shelve": 35, "marks": 10, "dates": 10,
+        "long": 2, "about": 1, "sort": 15, "shelve": 35, "marks": 10, "dates": 10,
     },
     "signs": {"extract": 4, "memorised": 6, "tools": 3, "copy": 1, "sort": 16, "shelve": 10, "marks": 45, "dates": 25},
     "dates": {"dates": 70, "marks": 10, "shelve": 10, "memorised": 5, "extract": 3, "copy": 2},

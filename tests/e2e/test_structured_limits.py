@@ -17,7 +17,13 @@ from openai import APIError, BadRequestError, InternalServerError, OpenAI
 from tests.e2e.corral_process import CorralProcess, wait_for
 
 S = {"type": "string"}
-SAY = [{"role": "user", "content": "Repeat exactly: Hedgerow lanterns"}]
+# An answer cut off is not looked at, so the bundled model must come to an end: this it knows to answer.
+SAY = [
+    {
+        "role": "user",
+        "content": 'Extract the facts as JSON: {"a": "film"}\n\nFilm Hedgerow lanterns',
+    }
+]
 
 
 def record(**properties: Any) -> dict[str, Any]:
@@ -38,7 +44,7 @@ SAVE = record(name=S, maker=S, colours=HOPELESS["properties"]["a"])
 ASK_SAVE = [
     {
         "role": "user",
-        "content": "save_item: Product Garden chair; made by Lindqvist; Colours: red, white",
+        "content": "save item: Item: Garden chair. Maker: Lindqvist. Colours: x, x",
     }
 ]
 UNCONSTRAINED = {

@@ -41,6 +41,17 @@ def test_the_word_in_brackets_decides_the_last_field(shelf: shelves.Shelf) -> No
     assert len(seen) > 3
 
 
+def test_what_is_not_said_is_an_empty_list() -> None:
+    rng, seen = Random(5), set()
+    for _ in range(200):
+        made = shelves.shelve(rng, Values(rng, LEXICON), SHELVES[1])
+        for key, cues in (("by", (" / ",)), ("topics", ("Subjects are", "Topics:", "About"))):
+            if key in made.record:
+                assert bool(made.record[key]) == any(cue in made.text for cue in cues), made
+                seen.add((key, bool(made.record[key])))
+    assert len(seen) == 4
+
+
 def test_a_shelf_is_always_the_same() -> None:
     assert [shelves.make_shelf(number, LEXICON) for number in range(12)] == SHELVES
 
@@ -66,7 +77,7 @@ def test_an_open_date_decides_the_field_after_it(shelf: shelves.Shelf) -> None:
     key, when_open, when_closed = shelf.dated
     for _ in range(100):
         record = shelves.shelve(rng, values, shelf).record
-        if "origin" in record:
+        if record.get("origin"):
             is_open = record["origin"][0]["when"].endswith("-")
             assert record[key] == (when_open if is_open else when_closed)
             seen.add(is_open)
