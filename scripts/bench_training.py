@@ -13,7 +13,7 @@ LoRA of the same rank on the same layers, AdamW with the same betas, rate and sc
 seed of its own. The final loss differs by a tenth from seed to seed, so a pair shares the first adapter
 and the rows of each step, drawn at random; `--own-order` leaves TRL's order and adapter to TRL. TRL is no
 dependency of Corral: the peft engine needs nothing of it, and it would add a trainer, a data set library and pandas. So it lives in an
-environment of its own (`pip install trl` beside the train group), named by --trl-python.
+environment of its own (`pip install trl protobuf` beside the train group), named by --trl-python.
 """
 
 import argparse
