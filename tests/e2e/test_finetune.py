@@ -164,7 +164,8 @@ def check_checkpoints(client: OpenAI, job: FineTuningJob, name: str) -> None:
 def check_served(client: OpenAI, name: str) -> None:
     """It answers within seconds, otherwise than its base; and is gone after DELETE."""
     asked = json.loads(rows(70, 1)[0])["messages"][:-1]
-    assert name in {model.id for model in client.models.list()}
+    # The gateway looks for what was published once a second.
+    wait_for("it is there", 5, lambda: name in {model.id for model in client.models.list()})
     answers = {
         model: client.chat.completions.create(
             model=model, messages=asked, temperature=0, max_tokens=40
