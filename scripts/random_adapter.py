@@ -12,6 +12,8 @@ from pathlib import Path
 import gguf
 import numpy as np
 
+from corral.registry.lora_header import ALPHA
+
 LAYERS = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
 # Of both factors, of a signal that comes in with size one: strong enough that no two adapters answer alike.
 STRENGTH = 0.5
@@ -22,7 +24,7 @@ def write(out: Path, model: Path, *, seed: int, rank: int, base: str) -> None:
     writer = gguf.GGUFWriter(out, "llama")
     writer.add_type("adapter")
     writer.add_string("adapter.type", "lora")
-    writer.add_float32("adapter.lora.alpha", float(rank))
+    writer.add_float32(ALPHA, float(rank))
     writer.add_string("general.base_model.0.name", base)
     writer.add_uint32("general.base_model.count", 1)
     rng = np.random.default_rng(seed)

@@ -11,10 +11,10 @@ from gguf import GGUFReader, GGUFWriter
 import safe_files
 from corral.errors import DiskFullError, ToolError
 from corral.registry.disk import sync_file, sync_folder
+from corral.registry.lora_header import ALPHA
 from corral.settings import clone_root
 
 CONVERTER = "convert_lora_to_gguf.py"
-ALPHA = "adapter.lora.alpha"
 
 
 def source_tree(given: Path | None) -> Path:

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from corral.datasets.counting import suggested_epochs
 from corral.errors import BadRequest
+from corral.registry.trainer_defaults import SMALL, micro_tokens_on, rank_for
 
 Method = Literal["supervised", "dpo"]
 Switch = Literal["auto", "on", "off"]
-SMALL = 100_000_000  # parameters; below it a model learns at rates that would break a larger one
 # Rates at which the bundled base and usual models converge; DPO moves weights that are already good.
 RATES = {
     ("supervised", True): 2e-3,
@@ -21,10 +21,6 @@ RATES = {
     ("dpo", True): 2e-4,
     ("dpo", False): 2e-5,
 }
-RANKS = {True: 32, False: 16}
-# Tokens computed at once. A CPU is no faster with more (docs/log.md, 2026-11-30); a GPU is left idle by few.
-MICRO_TOKENS = {"cpu": 1024}
-MICRO_TOKENS_ELSEWHERE = 4096
 _CHOICES: dict[str, tuple[str, ...]] = {
     "method": ("supervised", "dpo"),
     "schedule": ("cosine", "linear", "constant"),
@@ -97,14 +93,14 @@ class Hyperparameters:
         """Every "auto" that depends on the model's size, the number of rows (or pairs) or the kind of
         device, filled in."""
         small = parameters < SMALL
-        rank = self.rank or RANKS[small]
+        rank = self.rank or rank_for(parameters)
         return replace(
             self,
             epochs=self.epochs if self.epochs is not None else float(suggested_epochs(rows)),
             rate=self.rate or RATES[self.method, small] * self.rate_multiplier,
             rank=rank,
             alpha=self.alpha or 2.0 * rank,
-            micro_tokens=self.micro_tokens or MICRO_TOKENS.get(device, MICRO_TOKENS_ELSEWHERE),
+            micro_tokens=self.micro_tokens or micro_tokens_on(device),
         )
 
     def recorded(self) -> dict[str, Any]:

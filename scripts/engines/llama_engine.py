@@ -21,6 +21,7 @@ from gguf import GGUFReader
 import safe_files
 from corral.datasets.tokenizer import Tokenizer
 from corral.errors import InvalidData, InvalidModel, ToolError
+from corral.registry.trainer_defaults import TEXT_WINDOW
 from engines import Checkpoint, Stopped, Task, Trained, work_folder
 from engines.failures import check_finite
 from engines.hyperparameters import Hyperparameters
@@ -31,7 +32,7 @@ from step_metrics import MetricsFile, openai_names
 
 PROGRAM = "llama-finetune"
 FINISHED, TEXT = "finished.gguf", "train.txt"
-CONTEXT = 512
+CONTEXT = TEXT_WINDOW
 STRIDE = CONTEXT // 2
 # Its AdamW starts from noise at the rates that suit LoRA; this one is upstream's advice for full weights.
 RATE = 1e-5

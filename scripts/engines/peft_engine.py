@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 import safe_files
 from corral.errors import BadRequest, InvalidData, InvalidModel
+from corral.registry.trainer_defaults import multiplies_bf16
 from engines import Checkpoint, Task, Trained, adapter_gguf, fast_lora, memory, start, work_folder
 from engines.attention import BF16_ATTENTION
 from engines.failures import explained
@@ -30,7 +31,6 @@ from training import ATTENTION
 # Attention without a mask of its own: the plain products of training.py are right for these.
 _PLAIN_ATTENTION = {"llama", "qwen2", "qwen3", "mistral", "smollm3", "olmo2", "granite"}
 _PLAIN_LENGTH = 1536  # measured up to here (docs/log.md); its memory grows with the square
-_BF16_FLAGS = "avx512_bf16", "amx_bf16"
 
 
 def device_of(wanted: str) -> torch.device:
@@ -54,11 +54,7 @@ def pays_bf16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "mps":
         return False
-    try:
-        flags = Path("/proc/cpuinfo").read_text().split("\nflags", 2)[1].split()
-    except (OSError, IndexError):
-        return False
-    return any(flag in flags for flag in _BF16_FLAGS)
+    return multiplies_bf16()
 
 
 def load_base(model: Path, longest: int, *, device: torch.device, four_bit: bool = False) -> Any:

@@ -16,7 +16,6 @@ SECONDS = 10
 # `  CUDA0: NVIDIA GeForce RTX 4090 (24077 MiB, 23000 MiB free)`
 DEVICE = re.compile(r"^\s+(\S+): (.+) \((\d+) MiB, (\d+) MiB free\)$", re.M)
 CGROUP = Path("/sys/fs/cgroup")
-BF16_FLAGS = "avx512_bf16", "amx_bf16"
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,6 @@ def memory() -> Memory:
     if limit is not None and limit < total:
         total, free = limit, min(free, max(0, limit - (used or 0)))
     return Memory("RAM", total, free)
-
-
-def multiplies_bf16() -> bool:
-    """Whether the processor has instructions for bf16; False where the system does not tell."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text().split("\nflags", 2)[1].splitlines()[0].split()
-    except (OSError, IndexError):
-        return False
-    return any(flag in flags for flag in BF16_FLAGS)
 
 
 def gpus(bin_dir: Path) -> tuple[Memory, ...]:

@@ -15,11 +15,9 @@ from corral.registry.fit import Shape
 from corral.registry.fit_subject import shard_paths
 from corral.registry.fit_training import adapter_parameters
 from corral.registry.gguf_header import read_header
+from corral.registry.trainer_defaults import micro_tokens_on, multiplies_bf16, rank_for
 from corral.registry.training_memory import Dimensions
 
-# The trainer's own `micro_tokens` and `rank` (scripts/engines/hyperparameters.py).
-TOKENS_CPU, TOKENS_ELSEWHERE = 1024, 4096
-RANK_SMALL, RANK_LARGE, SMALL = 32, 16, 100_000_000
 # Where the rows are not known.
 USUAL_LENGTH = 512
 
@@ -48,7 +46,7 @@ class Training:
     def bf16(self) -> bool:
         """Whether the trainer computes in bf16: `pays_bf16` of scripts/engines/peft_engine.py."""
         if self.precision == "auto":
-            return machine.multiplies_bf16() if self.cpu else sys.platform != "darwin"
+            return multiplies_bf16() if self.cpu else sys.platform != "darwin"
         return self.precision == "bf16"
 
 
@@ -58,8 +56,8 @@ def need_of(model: Path, how: Training) -> Need:
     if how.full:
         whole = training_memory.full_bytes(dimensions_of(shape), shape.parameters)
         return Need(whole, whole)
-    rank = how.rank or (RANK_SMALL if shape.parameters < SMALL else RANK_LARGE)
-    tokens = max(how.tokens or (TOKENS_CPU if how.cpu else TOKENS_ELSEWHERE), how.longest)
+    rank = how.rank or rank_for(shape.parameters)
+    tokens = max(how.tokens or micro_tokens_on("cpu" if how.cpu else "cuda"), how.longest)
     bf16, cpu = how.bf16, how.cpu
     adapter = adapter_parameters(shape, rank)
     fixed = training_memory.fixed_bytes(shape.parameters, adapter, bf16=bf16, cpu=cpu)

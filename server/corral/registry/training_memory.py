@@ -9,6 +9,8 @@ Not measured with CUDA.
 
 from dataclasses import dataclass
 
+from corral.registry.trainer_defaults import TEXT_WINDOW
+
 MIB = 1024**2
 # Python, torch and transformers, loaded; with CUDA the driver takes about as much again.
 FRAMEWORK = 400 * MIB
@@ -30,7 +32,6 @@ ADAPTER_BYTES = 16
 FULL_PROCESS = 40 * MIB
 FULL_PARAMETER_BYTES = 16
 FULL_SHARE = 0.6
-FULL_WINDOW = 512  # CONTEXT of scripts/engines/llama_engine.py
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ def step_bytes(
 
 
 def full_bytes(model: Dimensions, parameters: int) -> int:
-    """What llama-finetune takes for every weight, in windows of `FULL_WINDOW` tokens."""
-    layer = layer_bytes(model, FULL_WINDOW, FULL_WINDOW)
+    """What llama-finetune takes for every weight, in windows of `TEXT_WINDOW` tokens."""
+    layer = layer_bytes(model, TEXT_WINDOW, TEXT_WINDOW)
     return FULL_PROCESS + FULL_PARAMETER_BYTES * parameters + int(FULL_SHARE * layer * model.layers)
 
 
