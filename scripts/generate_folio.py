@@ -30,8 +30,7 @@ def rare(row: Row) -> bool:
     entry = record["publication"][0] if record["publication"] else {}
     publisher, place = entry.get("publisher") or ",", entry.get("place") or ","
     initial = any(c["name"].endswith(".") for c in record["contributors"])
-    unsaid = not record["publication"]
-    return special or initial or unsaid or "," in publisher or "," in place or ";" in place
+    return special or initial or "," in publisher or "," in place or ";" in place
 
 
 def clean_rows(folio: Folio, only_rare: bool) -> Iterator[Row]:

@@ -5,6 +5,7 @@ import re
 from random import Random
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
 from synthetic.domains import COMMON, DOMAINS, LABELS, made_up
@@ -42,6 +43,22 @@ def test_every_conversation_ends_with_an_answer(seed: str) -> None:
         last = example.messages[-1]
         assert last["role"] == "assistant"
         assert last["content"] or last.get("tool_calls")
+
+
+def test_a_call_has_the_arguments_that_its_tool_asks_for() -> None:
+    tasks, told = Tasks(Random("calls"), LEXICON), set[str]()
+    for _ in range(400):
+        example = tasks.tools()
+        schemas = {
+            tool["function"]["name"]: tool["function"]["parameters"] for tool in example.tools or []
+        }
+        for message in example.messages:
+            for call in message.get("tool_calls", []):
+                schema = schemas[call["function"]["name"]]
+                arguments = json.loads(call["function"]["arguments"])
+                assert jsonschema_rs.is_valid(schema, arguments), (schema, arguments)
+                told |= {word for word in ("$ref", "anyOf") if word in json.dumps(schema)}
+    assert told == {"$ref", "anyOf"}
 
 
 def test_equal_seeds_give_equal_rows() -> None:
