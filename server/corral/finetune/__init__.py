@@ -2,8 +2,8 @@
 
 schemas.py   what may be asked for      names.py    ids and model names
 service.py   create, list, cancel …     objects.py  rows as OpenAI's objects
-routes.py    /v1/fine_tuning/jobs       kind.py     the stages of a job
-full.py      what the engine llama.cpp can do
+routes.py    /v1/fine_tuning/jobs       stages.py   the stages of a job
+full.py      what llama.cpp can do      spec.py, kind.py   a job in the queue
 validate.py, beside.py, results.py      stages, and what runs stages beside serving
 """
 

@@ -4,9 +4,9 @@ from typing import Any, Literal
 
 from sqlalchemy import RowMapping
 
-from corral.finetune.kind import TRAIN, VALIDATE, Spec
 from corral.finetune.names import OWNER, event_id, public_id, sent
 from corral.finetune.schemas import Options
+from corral.finetune.spec import TRAIN, VALIDATE, Spec
 from corral.jobs.queue import ENDED, Status, is_paused
 from corral.openapi import Shown
 

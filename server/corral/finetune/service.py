@@ -17,9 +17,9 @@ from corral.caller import ANYBODY, HOUSE, Caller
 from corral.errors import BadRequest, CorralError, ModelNotFound, NotFound, PermissionDenied
 from corral.files.store import Files
 from corral.finetune import KIND, full, names, start
-from corral.finetune.kind import Spec
 from corral.finetune.objects import checkpoint_object, event_object, job_object
 from corral.finetune.schemas import SEED_MAX, CreateJob
+from corral.finetune.spec import Spec
 from corral.jobs.queue import Queue, new_id
 from corral.jobs.runner import clear
 from corral.pages import page

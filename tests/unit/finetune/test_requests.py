@@ -217,7 +217,7 @@ def test_an_unknown_option_is_told_the_nearest() -> None:
 
 def test_every_option_is_one_of_the_trainers(jobs: FineTuning) -> None:
     """An option that no stage takes would be silently without effect."""
-    from corral.finetune import kind
+    from corral.finetune import stages
 
-    text = Path(kind.__file__).read_text()
+    text = Path(stages.__file__).read_text()
     assert [name for name in Options.model_fields if name not in text] == []
