@@ -63,9 +63,9 @@ def served(tmp_path: Path) -> Iterator[Served]:
         yield served
 
 
-def requests(served: Served) -> int:
+def requests(served: Served, key: str = "") -> int:
     found = corral(served.data_dir, "usage")
-    return sum(row["requests"] for row in found)
+    return sum(row["requests"] for row in found if key in ("", row["key"]))
 
 
 def test_keys_come_and_go_without_a_restart(served: Served) -> None:
@@ -83,6 +83,17 @@ def test_keys_come_and_go_without_a_restart(served: Served) -> None:
     for each in (key, new):
         corral(served.data_dir, "keys", "revoke", each["id"], "--forget")
     assert seconds_until(url, "", 200) < WITHIN
+
+
+def test_two_corrals_over_one_data_directory_share_keys_and_usage(tmp_path: Path) -> None:
+    """What several processes are for (docs/adr/0010-one-gateway-process.md)."""
+    with serve(tmp_path) as one, serve(tmp_path) as other:
+        assert [status(each.url) for each in (one, other)] == [200, 200]
+        key = make(one.data_dir)
+        for each in (one, other):
+            assert seconds_until(each.url, "", 401) < WITHIN
+            assert status(each.url, key["key"]) == 200
+        wait_for(lambda: requests(one, key["id"]) == 2, "the usage of both is kept")
 
 
 def test_an_administrator_does_it_over_http_and_sees_it_at_once(served: Served) -> None:
