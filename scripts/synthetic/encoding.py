@@ -38,11 +38,18 @@ def render(example: Example) -> str:
     )
 
 
-def first_tokens(pieces: list[bytes], values: tuple[str, ...]) -> list[int]:
-    """Where the first token of each value is, the last time that it stands in the conversation as a JSON text."""
+def deciding(pieces: list[bytes], keys: tuple[str, ...]) -> list[int]:
+    """The tokens that decide the value of each key, where it stands last: those of what follows the key up to the value's first letter, or
+    up to what tells a list without members from another."""
     text, starts = b"".join(pieces), list(accumulate(map(len, pieces), initial=0))
-    found = [text.rfind(f'"{value}"'.encode()) + 1 for value in values]
-    return [bisect_right(starts, place) - 1 for place in found if place]
+    places = set[int]()
+    for key in keys:
+        found = text.rfind(f'"{key}": '.encode())
+        if found >= 0:
+            begin = found + len(key.encode()) + 1
+            first, last = (bisect_right(starts, at) - 1 for at in (begin, begin + len('": "')))
+            places.update(range(first, last + 1))
+    return sorted(places)
 
 
 class Encoder:
@@ -70,6 +77,6 @@ class Encoder:
             at = span.end()
         if example.decided:
             pieces = [self.llama.detokenize([id], special=True) for id in ids]
-            for place in first_tokens(pieces, example.decided):
+            for place in deciding(pieces, example.decided):
                 weights[place] = DECIDED
         return np.array(ids, np.int16), np.array(weights, np.float32)

@@ -20,17 +20,23 @@ SIGNED, DECOYED = 0.65, 0.8
 OPEN = 0.4  # of the dates
 BARE = 0.5  # of the shelves
 SAID = 0.85  # of publications and of topics in long records
+UNSAID = 0.1  # of publications: neither body nor place; and as many no place
+# The parts of a record, of which a shelf has names of its own; the values of these tell at once whether anything is said.
+SAYS = ("origin", "topics", "makers", "by", "at")
+NAMED = (*SAYS, "title", "when", "value", "none", "kind")
 USUAL = ("text", "none", "plain", "unit", "book")
 # Words that the cataloguing task marks its titles with: what they mean is for an adapter to learn.
 KEPT_OUT = {"score", "map", "sound", "recording", "videorecording", "electronic", "resource", "microform", "large", "print"}  # fmt: skip
 CLAUSES = (" Published in {d} by {o}, {p}", ". {o}, {p}, {d}", " Out in {d} by {o}, {p}")
+BARE_CLAUSES = (" Published in {d}", " Out in {d}")
 LISTS = (" Subjects are {l}", " Topics: {l}", " About {l}")
 
 
 @dataclass(frozen=True)
 class Shelf:
     """`meanings` is empty where the bracketed word is the value. `dated` is a key and its values for an open and a closed date.
-    `order` is that of a long record's fields. A `bare` shelf leaves out the stop that ends a title."""
+    `order` is that of a long record's fields. A `bare` shelf leaves out the stop that ends a title, a `wrapped` one makes objects of makers, a
+    `filled` one has a list without members and a word that is always the same. `names` are its own for what NAMED lists."""
 
     system: str
     key: str
@@ -41,6 +47,22 @@ class Shelf:
     dated: tuple[str, str, str]
     order: tuple[str, ...]
     bare: bool
+    wrapped: bool
+    filled: bool
+    names: dict[str, str]
+
+    @property
+    def deciding(self) -> tuple[str, ...]:
+        """The keys whose values a small sign decides."""
+        return (self.key, self.dated[0], *(self.names[part] for part in SAYS))
+
+    def named(self, value: Any) -> Any:
+        """A record, or a part of one, under the shelf's own names."""
+        if isinstance(value, list):
+            return [self.named(each) for each in value]
+        if not isinstance(value, dict):
+            return value
+        return {self.names.get(key, key): self.named(each) for key, each in value.items()}
 
 
 @dataclass(frozen=True)
@@ -55,7 +77,7 @@ def make_shelf(number: int, lexicon: Lexicon) -> Shelf:
     rng = Random(f"shelf {number}")
     values = Values(rng, lexicon)
     key = values.word("en").lower() + rng.choice(("", "Text", "Kind", "Type"))
-    name, order = values.phrase(1, 2, "en"), ["origin", "topics", "by"]
+    name, order = values.phrase(1, 2, "en"), ["origin", "topics", "makers"]
     rng.shuffle(order)
     words = list[str]()
     while len(words) < WORDS + DECOYS:
@@ -66,8 +88,16 @@ def make_shelf(number: int, lexicon: Lexicon) -> Shelf:
         (f"You file for the {name} shelf.", f"As an expert filer, you will create the {name} JSON record.")[number % 2],
         key, rng.choice(USUAL), rng.choice(("[{}]", "[{}]", "[{}]", "({})", "<{}>")),
         {} if number % 3 == 0 else meanings, tuple(words[WORDS:]), (dated[0] + rng.choice(("", "Text", "Of")), dated[1], dated[2]), tuple(order),
-        rng.random() < BARE,
+        rng.random() < BARE, rng.random() < 0.5, rng.random() < 0.5, _names(number, values),
     )  # fmt: skip
+
+
+def _names(number: int, values: Values) -> dict[str, str]:
+    """One for each of NAMED, all different; on every fourth shelf just those."""
+    words = dict.fromkeys(NAMED) if number % 4 == 0 else dict[str, None]()
+    while len(words) < len(NAMED):
+        words[values.word("en").lower()] = None
+    return dict(zip(NAMED, words, strict=True))
 
 
 def _word(values: Values) -> str:
@@ -91,10 +121,14 @@ def dates(rng: Random, values: Values, shelf: Shelf) -> Shelved:
     text, date = values.sentence_case(values.phrase(1, 6)), _date(rng, values)
     if rng.random() < 0.3:
         text += " / " + " and ".join(values.person() for _ in range(rng.choice((1, 1, 2))))
-    by, place = values.organisation(), values.place()
-    text += rng.choice(CLAUSES).format(d=date, o=by, p=place)
-    record = {"origin": [{"by": by, "at": place, "when": date}]} if rng.random() < 0.5 else {}
-    return Shelved(rng.choice(("For ", "", "Entry: ")) + text, record | _dated(shelf, date))
+    head = rng.choice(("For ", "", "Entry: "))
+    if rng.random() > SAID:
+        topics = _topics(rng, values) if rng.random() < 0.5 else []
+        none = shelf.named({"origin": [], "topics": _valued(topics)})
+        return Shelved(head + text + _listed(rng, topics), none)
+    clause, origin = _published(rng, values, date)
+    record = shelf.named({"origin": [origin]}) if rng.random() < 0.5 else {}
+    return Shelved(head + text + clause, record | _dated(shelf, date))
 
 
 def shelve(rng: Random, values: Values, shelf: Shelf) -> Shelved:
@@ -103,20 +137,27 @@ def shelve(rng: Random, values: Values, shelf: Shelf) -> Shelved:
     long = rng.random() < 0.67
     text, record = rng.choice(("For ", "", "Entry: ")) + title, dict[str, Any]()
     if rng.random() < 0.4:
-        record["by"] = [_maker(rng, values) for _ in range(rng.choice((1, 1, 2, 3)))]
-        text += " / " + " and ".join(record["by"])
+        makers = [_maker(rng, values) for _ in range(rng.choice((1, 1, 2, 3)))]
+        record["makers"] = _valued(makers) if shelf.wrapped else makers
+        text += " / " + " and ".join(makers)
+        text += rng.choice((".", "")) if text[-1] not in ".]" else ""
     if rng.random() < (SAID if long else 0.5):
-        by, place, date = values.organisation(), values.place(), _date(rng, values)
-        text += rng.choice(CLAUSES).format(d=date, o=by, p=place)
-        record["origin"] = [{"by": by, "at": place, "when": date}]
+        date = _date(rng, values)
+        clause, origin = _published(rng, values, date)
+        text, record["origin"] = (
+            text + clause,
+            [origin | ({"kind": shelf.usual} if shelf.filled else {})],
+        )
         decided |= _dated(shelf, date)
+    elif long:
+        decided |= _dated(shelf, "")
     if rng.random() < (SAID if long else 0.4):
         topics = _topics(rng, values)
-        text += rng.choice(LISTS).format(l=", ".join(topics)) + rng.choice((".", ""))
-        record["topics"] = [{"value": topic} for topic in topics]
+        text, record["topics"] = text + _listed(rng, topics), _valued(topics)
     told = {key: record.get(key, []) for key in shelf.order} if long else {}
+    told |= {"none": []} if long and shelf.filled else {}
     head = {"title": title.removesuffix(".") if shelf.bare else title} if long or rng.random() < 0.5 else {}  # fmt: skip
-    return Shelved(text, head | told | decided)
+    return Shelved(text, shelf.named(head | told) | decided)
 
 
 def _title(rng: Random, values: Values, shelf: Shelf) -> tuple[str, dict[str, str]]:
@@ -133,19 +174,44 @@ def _title(rng: Random, values: Values, shelf: Shelf) -> tuple[str, dict[str, st
 
 def _maker(rng: Random, values: Values) -> str:
     """A person, or a body with a part after a stop, as `Council of Lund. Annex`."""
-    if rng.random() < 0.7:
+    if rng.random() < 0.6:
         return values.person()
-    parts = [values.organisation().replace(",", ""), *(values.capital("en") for _ in range(rng.randint(0, 2)))]  # fmt: skip
+    parts = [values.organisation().replace(",", ""), *(values.capital("en") for _ in range(rng.choice((0, 1, 1, 2))))]  # fmt: skip
     return ". ".join(parts)
 
 
+def _published(rng: Random, values: Values, date: str) -> tuple[str, dict[str, str | None]]:
+    """A clause and what it says: a date, mostly a body, mostly a place."""
+    by, place, drawn = values.organisation(), values.place(), rng.random()
+    if drawn < UNSAID:
+        return rng.choice(BARE_CLAUSES).format(d=date), {"by": None, "at": None, "when": date}
+    if drawn < 2 * UNSAID:
+        by = by.replace(",", "")
+        clause = f"{rng.choice(BARE_CLAUSES)} by {by}".format(d=date)
+        return clause, {"by": by, "at": None, "when": date}
+    clause = rng.choice(CLAUSES).format(d=date, o=by, p=place)
+    return clause, {"by": by, "at": place, "when": date}
+
+
+def _listed(rng: Random, topics: list[str]) -> str:
+    said = rng.choice(LISTS).format(l=", ".join(topics)) + rng.choice((".", ""))
+    return said if topics else ""
+
+
+def _valued(topics: list[str]) -> list[dict[str, str]]:
+    return [{"value": topic} for topic in topics]
+
+
 def _topics(rng: Random, values: Values) -> list[str]:
-    """One to eight; some share their beginning with one before, so that copying must keep its place."""
+    """One to nine; some share their beginning, middle or end with one before, so that copying must keep its place."""
     topics = [values.heading()]
-    while len(topics) < 8 and rng.random() < 0.75:
+    while len(topics) < 9 and rng.random() < 0.78:
         old = rng.choice(topics)
-        new = (values.heading(), f"{old}--{values.capital('en')}", f"{old.partition('--')[0]}--{values.heading()}", old.partition("--")[0])  # fmt: skip
-        topics.append(rng.choices(new, (6, 2, 2, 1))[0])
+        head, _, rest = old.partition("--")
+        parts = [part for topic in topics for part in topic.split("--")]
+        new = (values.heading(), f"{old}--{values.capital('en')}", f"{head}--{values.heading()}", rest or head,
+               "--".join(rng.choices([*parts, values.capital("en")], k=rng.randint(2, 3))))  # fmt: skip
+        topics.append(rng.choices(new, (6, 1, 1, 1, 3))[0])
     return list(dict.fromkeys(topics))
 
 

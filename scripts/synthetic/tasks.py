@@ -16,8 +16,8 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True)
 class Example:
-    """One conversation in OpenAI's shape. `text` alone stands for raw text: every token of it is learned. `decided` are values of the
-    answer that one small sign in the prompt decides: their first token weighs more (encoding.py)."""
+    """One conversation in OpenAI's shape. `text` alone stands for raw text: every token of it is learned. `decided` are keys of the
+    answer whose values one small sign in the prompt decides: the tokens that tell them apart weigh more (encoding.py)."""
 
     messages: list[Message] = field(default_factory=list)
     tools: list[dict[str, Any]] | None = None
@@ -58,7 +58,7 @@ MIXES: dict[str, dict[str, float]] = {
         "extract": 23, "memorised": 21, "few_shot": 9, "tools": 34, "dspy": 12, "copy": 6, "transform": 8, "question": 6, "raw_text": 1,
         "long": 2, "about": 1, "sort": 15, "shelve": 35, "marks": 10, "dates": 10,
     },
-    "signs": {"extract": 4, "memorised": 6, "tools": 3, "copy": 1, "sort": 16, "shelve": 10, "marks": 45, "dates": 25},
+    "signs": {"extract": 4, "memorised": 6, "tools": 3, "copy": 1, "sort": 16, "shelve": 20, "marks": 35, "dates": 30},
     "dates": {"dates": 70, "marks": 10, "shelve": 10, "memorised": 5, "extract": 3, "copy": 2},
 }  # fmt: skip
 
@@ -142,7 +142,7 @@ class Tasks:
         shown = sorting.show(rng, self.values, rules)
         record = {"title": shown.title.removesuffix(".")} if rng.random() < 0.3 else {}
         made = self.chat(shown.text, self.dumps(record | shown.values), system=system)
-        return replace(made, decided=tuple(shown.values.values()))
+        return replace(made, decided=tuple(shown.values))
 
     def marks(self) -> Example:
         return self._shelved(shelves.marks)
@@ -160,8 +160,7 @@ class Tasks:
         shelf = self.rng.choice(self.shelves)
         made = drawn(self.rng, self.values, shelf)
         example = self.chat(made.text, self.dumps(made.record), system=shelf.system)
-        signed = (made.record[key] for key in (shelf.key, shelf.dated[0]) if key in made.record)
-        return replace(example, decided=tuple(signed))
+        return replace(example, decided=shelf.deciding)
 
     def few_shot(self, shots: int | None = None) -> Example:
         """The schema shown only by examples, as earlier turns or inside one prompt."""

@@ -2,25 +2,30 @@
 
 import pytest
 
-from synthetic.encoding import first_tokens
+from synthetic.encoding import deciding
 
-PIECES = [b"sort: ", b'"', b"un", b"it", b'"', b" or ", b'"', b"se", b"rial", b'"', b' {"how": ', b'"', b"se", b"rial", b'"}']  # fmt: skip
+PIECES = [b"how, ", b'{"how": ', b'"', b"un", b"it", b'"}', b' {"', b"how", b'": "', b"se", b"rial", b'", "', b"of", b'": ', b'[], "', b"at", b'": ', b"null", b', "', b"by", b'": [{"', b"x", b'"}]}']  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("values", "places"),
+    ("keys", "tokens"),
     [
-        (("serial",), [12]),
-        (("unit", "serial"), [2, 12]),
-        (("seri",), []),
+        (("how",), [[b'": "', b"se"]]),
+        (("of",), [[b'": ', b'[], "']]),
+        (("at",), [[b'": ', b"null"]]),
+        (("by",), [[b'": [{"']]),
+        (("how", "of"), [[b'": "', b"se"], [b'": ', b'[], "']]),
+        (("ho", "other"), []),
         ((), []),
     ],
 )
-def test_the_first_token_of_a_value_is_found_where_it_stands_last(
-    values: tuple[str, ...], places: list[int]
+def test_what_decides_a_value_is_found_where_its_key_stands_last(
+    keys: tuple[str, ...], tokens: list[list[bytes]]
 ) -> None:
-    assert first_tokens(PIECES, values) == places
+    assert [PIECES[place] for place in deciding(PIECES, keys)] == [
+        piece for value in tokens for piece in value
+    ]
 
 
-def test_a_value_behind_its_quotation_mark_in_one_token_is_found_there() -> None:
-    assert first_tokens([b'{"how": ', b'"se', b"rial", b'"}'], ("serial",)) == [1]
+def test_a_value_whose_letters_share_a_token_with_the_mark_before_them() -> None:
+    assert deciding([b'{"how": ', b'"se', b"rial", b'"}'], ("how",)) == [0, 1]
