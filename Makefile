@@ -10,7 +10,7 @@ BACKEND ?=
 RUNTIME ?=
 TORCH   ?= $(shell nvidia-smi -L 2>/dev/null | grep -q ^GPU && echo pypi || echo cpu)
 TIER    ?= unit integration e2e
-EPOCHS  ?= 10
+EPOCHS  ?= 8
 
 BIN := .venv/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install $(if $(MAKE_TERMOUT),,--quiet)
@@ -137,7 +137,7 @@ quantize: .venv/.base .venv/.data build ## quantise and measure: MODEL=NAME TYPE
 export: .venv/.base .venv/.data build ## hand a model to another app: MODEL=NAME TO=gpt4all|lmstudio|ollama|folder [ARGS=…]
 	@$(BIN)/corral models export $(MODEL) --to $(TO) $(ARGS)
 
-demo: .venv/.base .venv/.data .venv/.dev .venv/.train build ## the whole loop offline on the bundled model, by OpenAI's SDK: before and after; EPOCHS=10
+demo: .venv/.base .venv/.data .venv/.dev .venv/.train build ## the whole loop offline on the bundled model, by OpenAI's SDK: before and after; EPOCHS=8
 	@EPOCHS=$(EPOCHS) scripts/demo.sh
 
 bench: .venv/.base .venv/.data .venv/.dev build ## Corral beside its peers in one run: LITELLM=program BINDINGS=python BIG=model.gguf name what else takes part

@@ -66,7 +66,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("url", nargs="?", default="http://127.0.0.1:8000/v1")
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--train", type=Path, default=TRAIN)
     parser.add_argument("--held-out", type=Path, default=HELD_OUT)
     args = parser.parse_args()

@@ -78,6 +78,7 @@ def train_corral(args: argparse.Namespace, work: Path) -> dict[str, Any]:
     import torch
 
     from engines import Task, memory, peft_engine
+    from engines.lanes import lanes_for
     from engines.loop import METRICS, Loop
     from step_metrics import curve
     from token_rows import TokenRows
@@ -95,7 +96,9 @@ def train_corral(args: argparse.Namespace, work: Path) -> dict[str, Any]:
     if bf16:
         peft_engine.halve(base)
     model = engine.adapt(base, hyper)
-    loop = Loop(model, rows, None, hyper, work, device, bf16, stage.Reporter(None), lambda: False)
+    lanes = lanes_for(memory.shape_of(base).parameters, device, hyper.dropout)
+    tell = stage.Reporter(None)
+    loop = Loop(model, rows, None, hyper, work, device, bf16, tell, lambda: False, lanes)
     begin, cpu = time.monotonic(), time.process_time()
     facts = loop.run().facts
     seconds, cpu = time.monotonic() - begin, time.process_time() - cpu

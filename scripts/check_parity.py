@@ -36,6 +36,8 @@ COUNTED = 3  # prompts that are also asked through /v1/chat/completions
 # Mean difference of log-probabilities from torch's that rounding explains, and what share of the adapter's effect.
 ROUNDING, OF_EFFECT = 0.05, 0.1
 LEAST_EFFECT = 1e-4
+# Else llama-server leaves the end of the last answer away for the model to go on, and refuses one that is a tool's call.
+WHOLE_TURNS = ("--no-prefill-assistant",)
 
 
 class Parity(GateError):
@@ -301,7 +303,7 @@ def main(args: argparse.Namespace, tell: stage.Reporter) -> None:
     checked: dict[str, Any] = {}
     if args.checkpoint and args.adapter:
         checked["tensors"] = check_tensors(args.adapter, args.checkpoint)
-    server = PrivateServer(LlamaTools(bin_dir), args.model, args.adapter, None)
+    server = PrivateServer(LlamaTools(bin_dir), args.model, args.adapter, None, WHOLE_TURNS)
     try:
         with Tokenizer(args.model, bin_dir) as tokens, server:
             checked |= check_tokens(Client(server), tokens, rows, args.file, args.sample)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole loop offline on the bundled model: files, job, evaluation, quantised weights, served answer, by
-# examples/finetune_sdk.py against a Corral of its own in build/demo. `make demo` calls it; EPOCHS=10.
+# examples/finetune_sdk.py against a Corral of its own in build/demo. `make demo` calls it; EPOCHS=8.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -19,4 +19,4 @@ until .venv/bin/python -c "import urllib.request; urllib.request.urlopen('http:/
   [ "$SECONDS" -lt "$READY_SECONDS" ] || { echo "error: not ready after $READY_SECONDS s; see $DATA/serve.log" >&2; exit 1; }
   sleep 0.5
 done
-.venv/bin/python examples/finetune_sdk.py "http://127.0.0.1:$port/v1" --epochs "${EPOCHS:-10}"
+.venv/bin/python examples/finetune_sdk.py "http://127.0.0.1:$port/v1" --epochs "${EPOCHS:-8}"

@@ -30,13 +30,18 @@ def command(
 
 
 class PrivateServer:
-    """A llama-server for one model; `with` waits until it answers."""
+    """A llama-server for one model, with `flags` of the caller's; `with` waits until it answers."""
 
     def __init__(
-        self, tools: LlamaTools, model: Path, lora: Path | None, threads: int | None
+        self,
+        tools: LlamaTools,
+        model: Path,
+        lora: Path | None,
+        threads: int | None,
+        flags: tuple[str, ...] = (),
     ) -> None:
         self.port, self.key = free_port(), secrets.token_hex(16)
-        self._argv = command(tools, model, lora, self.port, threads)
+        self._argv = [*command(tools, model, lora, self.port, threads), *flags]
         self._process: LlamaProcess | None = None
 
     @property

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from engines import Checkpoint, Stopped, Trained, checkpoints, objectives
 from engines.batching import Step, cut, plan, rate_share, valid_every
 from engines.failures import check_finite
 from engines.hyperparameters import Hyperparameters
+from engines.lanes import Lanes
 from engines.work_folder import PARITY, parity_examples
 from step_metrics import MetricsFile, openai_names
 from token_rows import TokenRows
@@ -62,13 +63,23 @@ class _Sum:
         return {loss: self.loss / max(self.count, 1), accuracy: self.right / max(self.count, 1)}
 
 
+class _Part(NamedTuple):
+    """What a micro-batch gives to its step: losses and rightness of its learned tokens, gradients of the weights
+    (None where one took no part)."""
+
+    loss: torch.Tensor
+    right: torch.Tensor
+    gradients: tuple[torch.Tensor | None, ...]
+
+
 class _Interrupted(Exception):
     """Asked to stop between two micro-batches; weights are those of the last whole step."""
 
 
 @dataclass
 class Loop:
-    """One training. `model` is PEFT's, its default adapter in training; `hyper` is resolved."""
+    """One training. `model` is PEFT's, its default adapter in training; `hyper` is resolved; `lanes` micro-batches
+    are computed at once."""
 
     model: Any
     rows: TokenRows
@@ -79,6 +90,7 @@ class Loop:
     bf16: bool
     tell: Any
     stop: Callable[[], bool]
+    lanes: int = 1
     at: Progress = field(default_factory=Progress)
     _save_every: float = SAVE_SECONDS
     _stored: int = 0
@@ -96,6 +108,7 @@ class Loop:
         )
         steps, ends = plan(self._lengths(self.rows), self.hyper)
         self._resume()
+        self.beside = Lanes(self.lanes)
         self.reference = self._reference("", self.rows) if self.dpo else None
         self.valid_reference = (
             self._reference("valid-", self.valid) if self.dpo and self.valid else None
@@ -159,15 +172,17 @@ class Loop:
         self.optimizer.param_groups[0]["lr"] = rate
         units = int(sum(len(part) for part in step))
         learned = int(sum(self.rows.learned[self._numbers(part)].sum() for part in step))
-        sums = _Sum()
-        for part in step:
-            if self.stop():
+        sums, count = _Sum(), units if self.dpo else learned
+        for made in self.beside.map(lambda part: self._part(part, count), step):
+            if made is None:
                 self.optimizer.zero_grad(set_to_none=True)
                 torch.set_rng_state(self.random)
                 raise _Interrupted
-            loss, right = self._losses(self.rows, part, self.reference)
-            (loss.sum() / (units if self.dpo else learned)).backward()
-            sums.add(loss, right)
+            sums.add(made.loss, made.right)
+            # In the order of the micro-batches, whichever ended first: the sum is the same to the last bit.
+            for weight, gradient in zip(self.weights, made.gradients, strict=True):
+                if gradient is not None:
+                    weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
         check_finite(sums.loss, self.at.step + 1, rate)
         length = torch.nn.utils.clip_grad_norm_(self.weights, self.hyper.clip)
         check_finite(float(length), self.at.step + 1, rate)
@@ -175,6 +190,14 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         self._count(step, learned)
         return sums.figures("train_loss", "train_accuracy")
+
+    def _part(self, part: np.ndarray, count: int) -> _Part | None:
+        """One micro-batch of a step over `count` learned tokens (or pairs); None when asked to stop."""
+        if self.stop():
+            return None
+        loss, right = self._losses(self.rows, part, self.reference)
+        gradients = torch.autograd.grad(loss.sum() / count, self.weights, allow_unused=True)
+        return _Part(loss.detach(), right, gradients)
 
     def _count(self, step: Step, learned: int) -> None:
         for part in step:

@@ -18,12 +18,13 @@ class Shape(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What a micro-batch is: its tokens, its longest row, and how it is computed."""
+    """What a micro-batch is: its tokens, its longest row, and how it is computed; `lanes` of them at once."""
 
     tokens: int
     longest: int
     bf16: bool
     device: torch.device
+    lanes: int = 1
 
 
 def shape_of(model: Any) -> Shape:
@@ -41,9 +42,9 @@ def shape_of(model: Any) -> Shape:
 
 
 def for_step(shape: Shape, step: Step) -> int:
-    """Bytes that one micro-batch needs beside the weights, without gradient checkpointing."""
+    """Bytes that the micro-batches under way need beside the weights, without gradient checkpointing."""
     cpu = step.device.type == "cpu"
-    return step_bytes(
+    return step.lanes * step_bytes(
         shape.dimensions, step.tokens, step.longest, bf16=step.bf16, cpu=cpu, checkpointed=False
     )
 

@@ -24,6 +24,7 @@ from engines import Checkpoint, Task, Trained, adapter_gguf, fast_lora, memory, 
 from engines.attention import BF16_ATTENTION
 from engines.failures import explained
 from engines.hyperparameters import Hyperparameters
+from engines.lanes import lanes_for
 from engines.loop import Loop
 from token_rows import TokenRows
 from training import ATTENTION
@@ -193,10 +194,11 @@ class PeftEngine:
                 begin.load_into(model)
             assert hyper.micro_tokens is not None
             longest = int(rows.lengths.max())
-            step = memory.Step(max(hyper.micro_tokens, longest), longest, bf16, device)
+            lanes = lanes_for(shape.parameters, device, hyper.dropout)
+            step = memory.Step(max(hyper.micro_tokens, longest), longest, bf16, device, lanes)
             self._save_memory(model, shape, hyper, step, tell)
             valid = TokenRows(task.valid) if task.valid else None
-            loop = Loop(model, rows, valid, hyper, task.work, device, bf16, tell, stop)
+            loop = Loop(model, rows, valid, hyper, task.work, device, bf16, tell, stop, lanes)
             trained = loop.run()
         facts = trained.facts | {"hyperparameters": hyper.recorded(), "device": str(device)}
         return Trained(trained.checkpoints, facts)

@@ -5,10 +5,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
+from corral.datasets import edge_ai
 from corral.registry import manifest
 from tests.training.conftest import FOLIO, HELD_OUT, MODEL, run_stage
 from token_rows import TokenRows
@@ -45,6 +47,21 @@ def test_what_was_trained_is_what_is_served(
     assert found["tensors"] == 70
     assert found["adapter_effect"] > 0.1
     assert found["difference_from_training"] < 0.05
+
+
+def test_answers_that_are_calls_of_tools_are_compared(llama_source: Path, tmp_path: Path) -> None:
+    """Two learned turns in a row, both calls: llama-server must not go on from the last one."""
+    file, out = tmp_path / "tools.jsonl", tmp_path / "tools.gguf"
+    with file.open("w", encoding="utf-8") as rows:
+        for number, word in enumerate(("Herds", "Llamas", "Corrals", "Pastures") * 2):
+            record = {"title": f"{word} {number}", "source": "AIModel", "instanceTypeId": "text"}
+            ids = edge_ai.random_ids(Random(number))
+            row = edge_ai.chat_row("S", f"Catalog {word} {number}.", record, ids)
+            rows.write(json.dumps(row) + "\n")
+    options = ["--model", MODEL, "--file", file, "--out", out, "--epochs", 4, "--rank", 8]
+    result = run_stage("finetune_lora.py", *options, "--llama-source", llama_source)
+    found = parity((out, result), file)
+    assert (found["rows"], found["turns"]) == (8, 16)
 
 
 def test_another_template_is_found(

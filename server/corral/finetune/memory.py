@@ -15,7 +15,7 @@ from corral.registry.fit import Shape
 from corral.registry.fit_subject import shard_paths
 from corral.registry.fit_training import adapter_parameters
 from corral.registry.gguf_header import read_header
-from corral.registry.trainer_defaults import micro_tokens_on, multiplies_bf16, rank_for
+from corral.registry.trainer_defaults import lanes_on, micro_tokens_on, multiplies_bf16, rank_for
 from corral.registry.training_memory import Dimensions
 
 # Where the rows are not known.
@@ -61,13 +61,14 @@ def need_of(model: Path, how: Training) -> Need:
     bf16, cpu = how.bf16, how.cpu
     adapter = adapter_parameters(shape, rank)
     fixed = training_memory.fixed_bytes(shape.parameters, adapter, bf16=bf16, cpu=cpu)
+    lanes = lanes_on("cpu" if cpu else "cuda", shape.parameters)
     usual, least = (
         training_memory.step_bytes(
             dimensions_of(shape), tokens, how.longest, bf16=bf16, cpu=cpu, checkpointed=checkpointed
         )
         for checkpointed in (False, True)
     )
-    return Need(fixed + usual, fixed + least)
+    return Need(fixed + lanes * usual, fixed + lanes * least)
 
 
 def dimensions_of(shape: Shape) -> Dimensions:

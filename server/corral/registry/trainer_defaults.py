@@ -7,6 +7,8 @@ RANKS = {True: 32, False: 16}
 # Tokens computed at once. A CPU is no faster with more (docs/log.md, 2026-11-30); a GPU is left idle by few.
 MICRO_TOKENS = {"cpu": 1024}
 MICRO_TOKENS_ELSEWHERE = 4096
+# Micro-batches computed beside each other (scripts/engines/lanes.py).
+LANES = 2
 # Tokens of a window of llama-finetune.
 TEXT_WINDOW = 512
 BF16_FLAGS = "avx512_bf16", "amx_bf16"
@@ -20,6 +22,11 @@ def rank_for(parameters: int) -> int:
 def micro_tokens_on(device: str) -> int:
     """Tokens computed at once on `cpu`, `cuda` or `mps`."""
     return MICRO_TOKENS.get(device, MICRO_TOKENS_ELSEWHERE)
+
+
+def lanes_on(device: str, parameters: int) -> int:
+    """Micro-batches computed at once, at most, of a model of so many parameters."""
+    return LANES if device == "cpu" and parameters < SMALL else 1
 
 
 def multiplies_bf16() -> bool:
