@@ -11,7 +11,7 @@ from openai import AsyncOpenAI, OpenAI
 
 from tests.e2e.corral_process import CorralProcess
 
-BUNDLED = ("corral-tiny", "corral-tiny-folio", "corral-tiny-embed")
+BUNDLED = ("corral-tiny", "corral-tiny-folio", "corral-tiny-edge-ai", "corral-tiny-embed")
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,8 @@ import pytest
 from openai import NotFoundError, OpenAI
 from openai.types import Model
 
+from tests.e2e.conftest import BUNDLED
+
 ALIASES = ("gpt-4o", "gpt-4o-mini", "gpt-4.1-mini", "gpt-3.5-turbo")
 SPELLINGS = (
     "corral-tiny-folio",
@@ -16,7 +18,7 @@ SPELLINGS = (
 
 def test_the_list_holds_models_adapters_and_aliases(client: OpenAI) -> None:
     models = {model.id: model for model in client.models.list()}
-    assert {"corral-tiny", "corral-tiny-folio", "corral-tiny-embed", *ALIASES} <= set(models)
+    assert {*BUNDLED, *ALIASES} <= set(models)
     assert all(model.object == "model" and model.created > 0 for model in models.values())
 
 
