@@ -144,16 +144,15 @@ def shelve(rng: Random, values: Values, shelf: Shelf) -> Shelved:
     if rng.random() < (SAID if long else 0.5):
         date = _date(rng, values)
         clause, origin = _published(rng, values, date)
-        text, record["origin"] = (
-            text + clause,
-            [origin | ({"kind": shelf.usual} if shelf.filled else {})],
-        )
+        text += clause
+        record["origin"] = [origin | ({"kind": shelf.usual} if shelf.filled else {})]
         decided |= _dated(shelf, date)
     elif long:
         decided |= _dated(shelf, "")
     if rng.random() < (SAID if long else 0.4):
         topics = _topics(rng, values)
-        text, record["topics"] = text + _listed(rng, topics), _valued(topics)
+        text += _listed(rng, topics)
+        record["topics"] = _valued(topics)
     told = {key: record.get(key, []) for key in shelf.order} if long else {}
     told |= {"none": []} if long and shelf.filled else {}
     head = {"title": title.removesuffix(".") if shelf.bare else title} if long or rng.random() < 0.5 else {}  # fmt: skip

@@ -63,6 +63,11 @@ class AdapterStages:
         return self._out / ADAPTER
 
     @property
+    def _rows(self) -> Path:
+        """What is trained on."""
+        return self._work / "rows"
+
+    @property
     def _tuned(self) -> str:
         """The tuned model, as evaluate.py takes it."""
         return f"{self._base.path}+{self._result}"
@@ -137,17 +142,17 @@ class AdapterStages:
         return _beside(stage_argv("finetune_lora.py", *_flags(words)), room)
 
     def _trained_on(self) -> dict[str, Path]:
-        return {"rows": self._work / "rows"}
+        return {"rows": self._rows}
 
     def _room(self) -> dict[str, Any]:
         """What a training's memory depends on beside its options."""
-        return {"rows": self._work / "rows"}
+        return {"rows": self._rows}
 
     def _parity(self) -> tuple[str, ...]:
         words = {
             "model": self._base.path,
             "adapter": self._result,
-            "rows": self._work / "rows",
+            "rows": self._rows,
             "file": self._input / TRAINING,
             "checkpoint": self._work / "train" / "adapter",
         }
@@ -256,6 +261,10 @@ class WholeStages(AdapterStages):
         return self._out / f"{self._name}.gguf"
 
     @property
+    def _rows(self) -> Path:
+        return self._input / TRAINING
+
+    @property
     def _tuned(self) -> str:
         return str(self._result)
 
@@ -270,10 +279,10 @@ class WholeStages(AdapterStages):
         return []
 
     def _trained_on(self) -> dict[str, Path]:
-        return {"file": self._input / TRAINING}
+        return {"file": self._rows}
 
     def _room(self) -> dict[str, Any]:
-        return {"rows": self._input / TRAINING, "full": True}
+        return {"rows": self._rows, "full": True}
 
     def _parity(self) -> tuple[str, ...]:
         words = {"base": self._base.path, "model": self._result, "work": self._work / "train"}
