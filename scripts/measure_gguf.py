@@ -4,7 +4,8 @@
 
 The text is scripts/evaluation.jsonl (generated rows), rendered by the model's own chat template;
 --text takes another: .jsonl is rendered likewise, all else is taken as it is. --score-file adds the
-share of its rows answered right, greedily, through a private llama-server. With --manifests every
+share of its rows answered right, greedily, through a private llama-server; --evaluation takes the shares
+that evaluate.py has found, for models that it called LABEL and `LABEL TYPE`. With --manifests every
 model of a manifest in that folder is measured and its figures are written there. A file that falls
 short of --max-kld or --min-score is refused: exit status 3. `--no-gate` only reports. `--dry-run`
 prints the llama.cpp commands.
@@ -69,7 +70,7 @@ class Measurer:
         if model != subject.path:
             model.unlink()
         row = {**self._described(subject), "ppl": ppl, **self._speed(subject)}
-        return {**row, **self._score(subject)}
+        return {**row, **self._score(subject, self._args.label)}
 
     def quantised(self, subject: Subject, base: dict[str, Any]) -> dict[str, Any]:
         """A quantised file's figures, gate apart."""
@@ -80,7 +81,7 @@ class Measurer:
         ratio = {"ppl_ratio": round(found["ppl"] / base["ppl"], 5)}
         covered = coverage(subject.path, subject.kind, subject.overrides).as_json()
         row = {**self._described(subject), **found, **ratio, **self._speed(subject), **covered}
-        return {**row, **self._score(subject)}
+        return {**row, **self._score(subject, f"{self._args.label} {subject.kind.name}")}
 
     def _rendered(self, model: Path, markers: dict[str, str]) -> Path:
         """The rows as the model sees them: through its chat template, where it has one."""
@@ -106,7 +107,9 @@ class Measurer:
         argv = figures.bench_command(self.tools, subject.path, self._args.threads)
         return figures.parse_bench(self.tools.run(argv))
 
-    def _score(self, subject: Subject) -> dict[str, float]:
+    def _score(self, subject: Subject, label: str) -> dict[str, float]:
+        if self._args.evaluation:
+            return {"score": task_score.found(self._args.evaluation, label)}
         if not self._rows:
             return {}
         self._reporter.message(f"{subject.name}: asking {len(self._rows)} rows")
@@ -222,7 +225,10 @@ def arguments() -> argparse.ArgumentParser:
     add("--text", type=Path, default=EVALUATION, help="text or chat rows (.jsonl) to measure on")
     add("--ctx", type=int, help="window in tokens (default 128 for rows, 512 for text)")
     add("--chunks", type=int, help="only the first N windows")
-    add("--score-file", type=Path, help="evaluation rows, OpenAI chat JSONL")
+    scores = parser.add_mutually_exclusive_group()
+    scores.add_argument("--score-file", type=Path, help="evaluation rows, OpenAI chat JSONL")
+    scores.add_argument("--evaluation", type=Path, help="evaluate.py's --out, with the shares right")
+    add("--label", default="base", help="what BASE is called there (default base)")
     add("--score-rows", type=int, help="only the first N of them")
     add("--lora", type=Path, help="adapter to score with, GGUF")
     add("--max-kld", type=float, default=MAX_KLD, help=f"the bar (default {MAX_KLD})")

@@ -19,6 +19,7 @@ from gguf import GGUFReader
 from openai import OpenAI
 from openai.types.fine_tuning import FineTuningJob
 
+from corral.registry.store import Registry
 from corral.settings import Settings
 from tests.e2e.corral_process import CorralProcess, wait_for
 
@@ -293,7 +294,9 @@ def test_preferences_are_learned_by_dpo(client: OpenAI) -> None:
     assert len(job.result_files) == 1  # nothing to measure with
 
 
-def test_merged_and_quantised_models_pass_the_gate_and_are_served(client: OpenAI) -> None:
+def test_merged_and_quantised_models_pass_the_gate_and_are_served(
+    client: OpenAI, trainer: CorralProcess
+) -> None:
     options = {**QUICK, "quantise": ["q8_0"], "merged": True}
     job = client.fine_tuning.jobs.create(
         model="corral-tiny",
@@ -306,8 +309,12 @@ def test_merged_and_quantised_models_pass_the_gate_and_are_served(client: OpenAI
     whole = job.corral["whole_models"]  # type: ignore[attr-defined]
     name = job.id.removeprefix("ftjob-")[:8]
     assert whole == [f"ft-corral-tiny-local-{name}-F32", f"ft-corral-tiny-local-{name}-Q8_0"]
-    labels = [model["model"] for model in job.corral["evaluation"]["models"]]  # type: ignore[attr-defined]
-    assert labels == ["base", "tuned", "tuned Q8_0"]
+    measured = {each["model"]: each for each in job.corral["evaluation"]["models"]}  # type: ignore[attr-defined]
+    assert [*measured] == ["base", "tuned", "tuned Q8_0"]
+    settings = Settings(data_dir=trainer.data_dir)
+    kept = Registry(settings).revisions(whole[1])[0].manifest.metrics["measure"]
+    assert kept["score"] == round(measured["tuned Q8_0"]["exact"], 4)
+    assert kept["gate"]["passed"]
     for model in whole:
         asked: Any = [{"role": "user", "content": "x"}]
         client.chat.completions.create(model=model, messages=asked, max_tokens=2)

@@ -1,5 +1,5 @@
-"""The stages of a fine-tuning job: validate, render, train, parity; merge, quantize and gate where whole
-models were asked for; evaluate, results; then the registration. Every stage can be killed and run again.
+"""The stages of a fine-tuning job: validate, render, train, parity; merge and quantize where whole models were
+asked for; evaluate; the gate of quantised ones; results; then the registration. Every stage can be killed and run again.
 
     work/input/   the rows as they are used       work/rows, work/valid   rendered
     work/train/   checkpoints, metrics.csv        work/evaluation.*       what was measured
@@ -25,8 +25,7 @@ from corral.registry.quant_types import quant_types
 from corral.settings import Settings
 
 ADAPTER = "adapter.gguf"
-# Asked of each quantised type and of the model that it is compared with: enough to see five points lost.
-GATE_ROWS = 100
+TUNED = "tuned"  # the evaluation's name for it; a quantised one is `tuned TYPE`
 
 
 class AdapterStages:
@@ -46,9 +45,11 @@ class AdapterStages:
         parts = [Stage(VALIDATE, self._validate()), *self._rendered()]
         parts += [Stage(TRAIN, self._train()), Stage(PARITY, self._parity()), *self._made_whole()]
         if self._types:
-            parts += [Stage("quantize", self._quantize()), Stage("gate", self._gate())]
+            parts.append(Stage("quantize", self._quantize()))
         if self._spec.options.evaluate:
             parts.append(Stage("evaluate", self._evaluate()))
+        if self._types:
+            parts.append(Stage("gate", self._gate()))
         for number, integration in enumerate(self._spec.integrations):
             parts.append(Stage(f"wandb-{number + 1}", self._wandb(integration.wandb, number)))
         parts.append(Stage(RESULTS, self._results(), own=True))
@@ -195,13 +196,18 @@ class AdapterStages:
             "manifests": self._out,
             "bin": self._settings.llama_bin_dir,
             "no-bench": True,
-            "score-rows": GATE_ROWS,
+            "label": TUNED,
         }
-        scored = {"give": f"--score-file={self._input / EVALUATION}"}
+        scored = {"give": f"--evaluation={self._evaluation}"}
         return _beside(stage_argv("measure_gguf.py", *_flags(words), *self._quantised()), scored)
 
     def _quantised(self) -> list[Path]:
         return [self._out / f"{whole_name(self._name)}-{kind}.gguf" for kind in self._types]
+
+    @property
+    def _evaluation(self) -> Path:
+        """What was measured; not there where no rows were held out."""
+        return self._work / "evaluation.json"
 
     def _evaluate(self) -> tuple[str, ...]:
         file = self._input / EVALUATION
@@ -212,14 +218,14 @@ class AdapterStages:
             "max-tokens": self._spec.options.evaluation_tokens,
             "metrics": self._work / "train" / "metrics.csv",
             "html": self._work / "evaluation.html",
-            "out": self._work / "evaluation.json",
+            "out": self._evaluation,
             "manifest": manifest,
         }
         base = self._base.path
         before = f"before={base}+{self._start}" if self._start else f"base={base}"
         whole = zip(self._types, self._quantised(), strict=True)
-        variants = [f"--variant={before}", f"--variant=tuned={self._tuned}"]
-        variants += [f"--variant=tuned {kind}={path}" for kind, path in whole]
+        variants = [f"--variant={before}", f"--variant={TUNED}={self._tuned}"]
+        variants += [f"--variant={TUNED} {kind}={path}" for kind, path in whole]
         return _beside(stage_argv("evaluate.py", *variants, *_flags(words)), {"if": file})
 
     def _wandb(self, wandb: Wandb, number: int) -> tuple[str, ...]:

@@ -245,7 +245,7 @@ def test_the_stages_of_a_job_and_their_command_lines(
     folder = settings.data_dir / "jobs" / "job_0123456789abcdef01234567"
     stages = kind.plan(spec, settings, folder)  # type: ignore[arg-type]
     assert [stage.name for stage in stages] == [
-        "validate", "render", "train", "parity", "merge", "quantize", "gate", "evaluate", "results",
+        "validate", "render", "train", "parity", "merge", "quantize", "evaluate", "gate", "results",
     ]  # fmt: skip
     assert kind.plan(spec, settings, folder) == stages  # type: ignore[arg-type]
     train = stages[2].argv
@@ -253,6 +253,7 @@ def test_the_stages_of_a_job_and_their_command_lines(
     assert "--name=ft:corral-tiny:local:s:01234567" in train
     assert "--note=hyperparameter `foo` means nothing here and is ignored" in stages[0].argv
     assert [stage.own for stage in stages] == [False] * 8 + [True]
+    assert f"--give=--evaluation={folder}/work/evaluation.json" in stages[7].argv
 
 
 def test_the_engine_llama_cpp_makes_a_whole_model(
@@ -265,7 +266,7 @@ def test_the_engine_llama_cpp_makes_a_whole_model(
     folder = settings.data_dir / "jobs" / "job_0123456789abcdef01234567"
     stages = kind.plan(spec, settings, folder)  # type: ignore[arg-type]
     assert [stage.name for stage in stages] == [
-        "validate", "train", "parity", "quantize", "gate", "evaluate", "results",
+        "validate", "train", "parity", "quantize", "evaluate", "gate", "results",
     ]  # fmt: skip
     for name in ("merged", "rank"):
         said = f"--note=hyperparameter `{name}` means nothing here and is ignored"
@@ -276,7 +277,7 @@ def test_the_engine_llama_cpp_makes_a_whole_model(
     assert {"--full", f"--file={rows}", f"--name={name}", f"--out={out}", "--epochs=2"} <= train
     assert f"--rows={rows}" not in stages[1].argv[stages[1].argv.index("--") :]
     assert f"--model={out}" in stages[2].argv
-    assert f"--variant=tuned={out}" in stages[5].argv
+    assert f"--variant=tuned={out}" in stages[4].argv
     assert not any(word.startswith("--merged") for word in stages[6].argv)
 
 

@@ -1,10 +1,13 @@
 """What llama-perplexity and llama-bench print, read into figures; the gate."""
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
-from corral.errors import ToolError
+import task_score
+from corral.errors import BadRequest, ToolError
 from llama_tools import LlamaTools
 from quality_figures import ATTEMPTS, divergence, parse_bench, parse_divergence, saved_bytes
 from quality_gate import Gate
@@ -75,6 +78,18 @@ def test_the_saved_probabilities_are_as_long_as_llama_perplexity_writes_them() -
 )
 def test_the_gate(figures: dict[str, float], why: list[str]) -> None:
     assert Gate(0.1, 0.8).judge(figures) == {"passed": not why, "why": why}
+
+
+def test_a_share_right_comes_from_an_evaluation_of_several_models_or_of_one(tmp_path: Path) -> None:
+    measured = [{"model": "tuned", "exact": 0.91}, {"model": "tuned Q8_0", "exact": 271 / 300}]
+    file = tmp_path / "evaluation.json"
+    file.write_text(json.dumps({"models": measured}))
+    assert task_score.found(file, "tuned") == 0.91
+    assert task_score.found(file, "tuned Q8_0") == 0.9033
+    file.write_text(json.dumps(measured[0]))
+    assert task_score.found(file, "tuned") == 0.91
+    with pytest.raises(BadRequest, match=r"no model `tuned Q8_0`; it has \['tuned'\]"):
+        task_score.found(file, "tuned Q8_0")
 
 
 def test_the_page_needs_nothing_else_and_escapes_names() -> None:
