@@ -227,7 +227,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--chunks", type=int, help="only the first N windows")
     scores = parser.add_mutually_exclusive_group()
     scores.add_argument("--score-file", type=Path, help="evaluation rows, OpenAI chat JSONL")
-    scores.add_argument("--evaluation", type=Path, help="evaluate.py's --out, with the shares right")
+    scores.add_argument("--evaluation", type=Path, help="evaluate.py's --out, for its shares")
     add("--label", default="base", help="what BASE is called there (default base)")
     add("--score-rows", type=int, help="only the first N of them")
     add("--lora", type=Path, help="adapter to score with, GGUF")
