@@ -65,3 +65,9 @@ def test_random_ids_are_uuids_that_stay_within_a_table() -> None:
     assert first == table("instanceTypeId", "text") == edge_ai.random_ids(Random(1))("instanceTypeId", "text")  # fmt: skip
     assert first != table("contributorTypeId", "text")
     assert len(first) == 36
+
+
+def test_no_digit_of_a_random_id_is_always_the_same() -> None:
+    table = edge_ai.random_ids(Random(1))
+    made = [table("instanceTypeId", str(number)).replace("-", "") for number in range(200)]
+    assert all(len(set(digits)) == 16 for digits in zip(*made, strict=True))
