@@ -4,7 +4,8 @@
     python scripts/generate_edge_ai.py --rows 2500 --seed first --short --out build/edge-ai/short.jsonl
 
 The same seed gives the same rows; other seeds give other rows. `--short` leaves out the system prompt and what describes the tools:
-a third of the tokens, to learn the task on before the whole prompts (models/README.md).
+a third of the tokens, to learn the task on before the whole prompts (models/README.md). `--rare` says what decides a look-up
+and is seldom said (a map, a body, a translator) in about half of the rows.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from typing import Any
 from corral.datasets import edge_ai
 from generate_folio import CRUDE
 from synthetic import lexicon
-from synthetic.edge_ai import Case, EdgeAi
+from synthetic.edge_ai import RARE, USUAL, Case, EdgeAi
 
 # The share of look-ups of a role that find nothing, as for a name that a tenant does not have.
 UNKNOWN = 0.03
@@ -69,6 +70,7 @@ def main() -> None:
         "--seed", default="train", help="any text; equal seeds give equal rows (default train)"
     )
     parser.add_argument("--short", action="store_true", help="no system prompt, bare tools")
+    parser.add_argument("--rare", action="store_true", help="more of what is seldom said")
     parser.add_argument(
         "--system",
         type=Path,
@@ -79,7 +81,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="JSONL file to write")
     args = parser.parse_args()
-    drawn = EdgeAi(Random(args.seed), lexicon.load())
+    drawn = EdgeAi(Random(args.seed), lexicon.load(), RARE if args.rare else USUAL)
     system = args.system.read_text(encoding="utf-8") if args.system else None
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with args.out.open("w", encoding="utf-8") as out:

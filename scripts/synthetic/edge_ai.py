@@ -45,6 +45,18 @@ ASKED = ("Question: {q}\n\nAnswer: {a}", "Question: {q}\nAnswer: {a}", "Q: {q}\n
 
 
 @dataclass(frozen=True)
+class Shares:
+    """How often a sentence says a type, names a body, gives somebody a role."""
+
+    kind: float = 0.1
+    body: float = 0.12
+    role: float = 0.2
+
+
+USUAL, RARE = Shares(), Shares(kind=0.5, body=0.4, role=0.6)
+
+
+@dataclass(frozen=True)
 class Case:
     """One sentence, and its record with names where ids will be."""
 
@@ -55,13 +67,13 @@ class Case:
 class EdgeAi:
     """Draws cases and system prompts from one random stream."""
 
-    def __init__(self, rng: Random, lexicon: Lexicon) -> None:
-        self.rng = rng
+    def __init__(self, rng: Random, lexicon: Lexicon, shares: Shares = USUAL) -> None:
+        self.rng, self.shares = rng, shares
         self.values = Values(rng, lexicon)
 
     def draw(self) -> Case:
         rng, v = self.rng, self.values
-        kind = rng.choice(list(TYPES)) if rng.random() < 0.1 else ""
+        kind = rng.choice(list(TYPES)) if rng.random() < self.shares.kind else ""
         title = self.title()
         names, contributors = self.contributors()
         published, publication = self.publication()
@@ -96,7 +108,7 @@ class EdgeAi:
             names = [self.name() for _ in range(rng.choice((1, 1, 1, 2)))]
             said += " by " + " and ".join(name for name, _ in names)
             found += [_contributor(name, kind, "Author") for name, kind in names]
-        if rng.random() < 0.2:
+        if rng.random() < self.shares.role:
             role = rng.choice(list(ROLES))
             name, kind = self.name()
             said += rng.choice((", ", " ")) + f"{role} {name}"
@@ -105,7 +117,7 @@ class EdgeAi:
 
     def name(self) -> tuple[str, str]:
         rng, v = self.rng, self.values
-        if rng.random() < 0.12:
+        if rng.random() < self.shares.body:
             body = rng.choice(BODIES).format(p=v.town(), w=v.capital("en"))
             return body, "Corporate name"
         first, last = rng.choice(v.lexicon.first_names), rng.choice(v.lexicon.last_names)

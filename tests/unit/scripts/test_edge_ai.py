@@ -9,7 +9,7 @@ import pytest
 
 from corral.datasets import edge_ai
 from generate_edge_ai import chat_row
-from synthetic.edge_ai import EdgeAi
+from synthetic.edge_ai import RARE, USUAL, EdgeAi, Shares
 from synthetic.lexicon import Lexicon
 
 WORDS = "alpha beta gamma delta Kind Straße élan niño città maçã över sand".split()
@@ -67,11 +67,19 @@ def read(sentence: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_each_sentence_reads_back_as_its_record(seed: int) -> None:
-    drawn = EdgeAi(Random(seed), LEXICON)
+@pytest.mark.parametrize("shares", [USUAL, RARE])
+def test_each_sentence_reads_back_as_its_record(seed: int, shares: Shares) -> None:
+    drawn = EdgeAi(Random(seed), LEXICON, shares)
     for _ in range(300):
         case = drawn.draw()
         assert read(case.sentence) == case.record, case.sentence
+
+
+def test_rare_rows_say_what_is_seldom_said_about_half_the_time() -> None:
+    for shares, least, most in ((USUAL, 0.05, 0.15), (RARE, 0.45, 0.55)):
+        drawn = EdgeAi(Random(1), LEXICON, shares)
+        typed = [drawn.draw().record["instanceTypeId"] != "text" for _ in range(2000)]
+        assert least < sum(typed) / len(typed) < most
 
 
 def test_the_same_seed_gives_the_same_rows() -> None:
