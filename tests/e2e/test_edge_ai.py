@@ -12,8 +12,8 @@ from tests.e2e.corral_process import CorralProcess
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "tests" / "clients" / "edge_ai_program.py"
 CASES = ROOT / "tests" / "data" / "edge_ai_cases.jsonl"
-# Of whole records; 6 of 40 were when the adapter was bundled (models/README.md).
-LEAST_RIGHT = 0.1
+# Of whole records; 19 of 40 were when the adapter was bundled (models/README.md).
+LEAST_RIGHT = 0.35
 
 
 @pytest.fixture(scope="module")
