@@ -253,7 +253,8 @@ def test_the_stages_of_a_job_and_their_command_lines(
     assert "--name=ft:corral-tiny:local:s:01234567" in train
     assert "--note=hyperparameter `foo` means nothing here and is ignored" in stages[0].argv
     assert [stage.own for stage in stages] == [False] * 8 + [True]
-    assert f"--give=--evaluation={folder}/work/evaluation.json" in stages[7].argv
+    evaluation = folder / "work/evaluation.json"
+    assert f"--give=--evaluation={evaluation}" in stages[7].argv
 
 
 def test_the_engine_llama_cpp_makes_a_whole_model(
