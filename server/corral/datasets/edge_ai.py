@@ -75,7 +75,7 @@ def with_ids(value: Any, ids: Ids) -> Any:
 
 def random_ids(rng: Random) -> Ids:
     """A table that gives every name an id of its own: a model that trains on it learns to copy ids, not to know them.
-    Not of one UUID version only: a digit that is always the same is learned, and then written where it is another."""
+    Not of one UUID version only: a digit that is always the same could be known as well."""
     table: dict[tuple[str, str], str] = {}
 
     def ids(key: str, name: str) -> str:
