@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -66,6 +67,8 @@ class Server(uvicorn.Server):
         self._listener = listener
         self._announcement: asyncio.Task[None] | None = None
         self._workers = WorkerChildren.of(self._gateway.settings)
+        self._signalled = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -77,6 +80,20 @@ class Server(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """As uvicorn's, and the main loop is told. Called by Python as a signal comes."""
+        super().handle_exit(sig, frame)
+        if self._loop is not None:
+            # Also wakes a loop that sleeps: a signal alone wakes only some.
+            self._loop.call_soon_threadsafe(self._signalled.set)
+
+    async def main_loop(self) -> None:
+        """Until a signal comes. uvicorn's own looks for one ten times a second, 2 ms of CPU in each."""
+        self._loop = asyncio.get_running_loop()
+        await self.on_tick(0)
+        if not self.should_exit:
+            await self._signalled.wait()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and tell on stderr when the first request can be served."""

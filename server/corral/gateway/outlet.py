@@ -83,7 +83,7 @@ class Outlet:
     """One request's. Write only between the start of a chunked answer and its end."""
 
     def __init__(self, write: Callable[[bytes], None], flow: Flow, cycle: Cycle) -> None:
-        self._write, self._flow, self._cycle = write, flow, cycle
+        self.transport_write, self.flow, self._cycle = write, flow, cycle
         self._tell: Callable[[], None] | None = None
         self.gone = False
 
@@ -114,7 +114,7 @@ class Outlet:
         self._tell = tell
         if tell is not None:
             # uvicorn stops reading after a long body, and would not see that the client goes.
-            self._flow.resume_reading()
+            self.flow.resume_reading()
 
     def lost(self) -> None:
         """The client has gone."""
@@ -131,9 +131,9 @@ class Outlet:
         # either: who has to know is told otherwise.
         if not data or self._cycle.disconnected:
             return True
-        self._write(b"%x\r\n%b\r\n" % (len(data), data))
-        return not self._flow.write_paused
+        self.transport_write(b"%x\r\n%b\r\n" % (len(data), data))
+        return not self.flow.write_paused
 
     async def drain(self) -> None:
         """Wait until the client has taken what waited, or has gone."""
-        await self._flow.drain()
+        await self.flow.drain()

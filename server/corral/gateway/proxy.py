@@ -18,6 +18,7 @@ from corral.gateway.context import RequestContext
 from corral.gateway.cut import Cut, Stopping
 from corral.gateway.figures import of_whole
 from corral.gateway.outlet import Outlet
+from corral.gateway.passage import Passage
 from corral.gateway.responses_shape import ResponsesShape
 from corral.gateway.slots import pinned
 from corral.gateway.sse import Dialect, EventStream, error_event, renaming
@@ -184,19 +185,18 @@ class Relay(Response):
         context.stream_began(exchange.dialect)
         await send(_body(first))
 
-        def pass_on(data: bytes) -> bool:
-            ready = events.feed(data)
-            context.sent += len(ready)
-            return outlet.write(ready)
-
+        passage = Passage(events, outlet)
         try:
-            while not await response.pour(pass_on):
+            while not await response.pour(passage.piece, passage.chunk):
                 await outlet.drain()
         except TimeoutError:
             broken = UpstreamTimeout("llama-server went silent (setting `upstream_timeout`)")
         except ConnectionError:
             await self._runtime.settle(exchange.section)
             broken = UpstreamError(BROKE_OFF)
+        finally:
+            passage.end()
+            context.sent += passage.sent
         if events.fault is not None:
             broken = events.fault
         elif events.error is not None:

@@ -51,12 +51,11 @@ class EventStream:
     ) -> None:
         self._dialect: Dialect = dialect
         self._shape = shape
-        self._rename = rename
+        self.rename = rename
         self._partial = b""
-        self._last = b""
         self._first = b""
-        self._recent: deque[bytes] = deque(maxlen=KEPT_PIECES)
-        self._pieces = 0
+        self.recent: deque[bytes] = deque(maxlen=KEPT_PIECES)
+        self.pieces = 0
         self.error: bytes | None = None
         # Why the answer must not end well, where its form is checked (`structured_stream`).
         self.fault: CorralError | None = None
@@ -72,30 +71,42 @@ class EventStream:
         events, self._partial = data[:cut], data[cut:]
         if not self._first and events != PING:
             self._first = events
-        self._recent.append(events)
-        self._pieces += 1
-        last = events.rfind(END, 0, -len(END))
-        start = 0 if last < 0 else last + len(END)
-        self._last = events[start:]
-        if self._last.startswith(ERROR_EVENTS):
-            self.error = self._last.partition(b"data: ")[2]
+        self.recent.append(events)
+        self.pieces += 1
+        start = _last(events)
+        if events.startswith(ERROR_EVENTS, start):
+            self.error = events[start:].partition(b"data: ")[2]
             events = events[:start]
         if self._shape is not None:
             return self._shape.events(events)
-        old, new = self._rename
+        old, new = self.rename
         return events.replace(old, new)
+
+    @property
+    def passes(self) -> bool:
+        """Whether the next whole event need not be fed: all that is done to it is to note it in `recent`, to count it
+        in `pieces` and to `rename` it."""
+        return self._shape is None and bool(self._first) and not self._partial
 
     @property
     def complete(self) -> bool:
         """Whether the stream has reached its proper end."""
+        events = self.recent[-1] if self.recent else b""
+        start = _last(events)
         if self._dialect == "native":
-            return b'"stop":true' in self._last
-        return self._last.startswith(LAST_EVENT[self._dialect])
+            return b'"stop":true' in events[start:]
+        return events.startswith(LAST_EVENT[self._dialect], start)
 
     def figures(self) -> Figures | None:
         """What the stream has said of itself so far."""
-        last = b"".join(self._recent)
-        return of_stream(self._first, last, self._pieces, complete=self.complete)
+        last = b"".join(self.recent)
+        return of_stream(self._first, last, self.pieces, complete=self.complete)
+
+
+def _last(events: bytes) -> int:
+    """Where the last of whole events begins."""
+    before = events.rfind(END, 0, -len(END))
+    return 0 if before < 0 else before + len(END)
 
 
 def error_event(dialect: Dialect, body: Mapping[str, Any]) -> bytes:

@@ -21,6 +21,11 @@ class CheckedStream(EventStream):
         self._gathered = Gathered(dialect)
         self._form = form
 
+    @property
+    def passes(self) -> bool:
+        """Never: each event is looked at."""
+        return False
+
     def feed(self, chunk: bytes) -> bytes:
         """The events that are complete now and may be passed on."""
         passed = b""

@@ -16,6 +16,9 @@ LOOKS = 8
 
 # Takes what has come; False: no more for now, `pour` returns.
 Sink = Callable[[bytes], bool]
+# Takes what has come where it is one whole chunk of a chunked body, its frame included. None: it is not, and goes
+# to the parser; else as a sink.
+Chunks = Callable[[bytes], bool | None]
 
 
 class BrokenOff(ConnectionError):
@@ -41,6 +44,9 @@ class Connection(asyncio.Protocol):
         self._pieces: list[bytes] = []
         self._whole: bytes | None = None
         self._sink: Sink | None = None
+        self._chunks: Chunks | None = None
+        # Whether the parser has seen the end of a chunk, and nothing after it.
+        self._between = False
         self._fault: Exception | None = None
         self._begun = self._framed = self._paused = False
         self._received = 0
@@ -88,18 +94,19 @@ class Connection(asyncio.Protocol):
             self._whole = b"".join(parts)
         return self._whole
 
-    async def pour(self, sink: Sink) -> bool:
+    async def pour(self, sink: Sink, chunks: Chunks | None = None) -> bool:
         """Give what has come and what comes to `sink`, as it comes, until the end (True) or until the sink
-        takes no more (False). What it raises is raised here."""
+        takes no more (False). What it raises is raised here. What comes between two chunks is offered to `chunks`
+        first."""
         self._resume()
-        self._sink = sink
+        self._sink, self._chunks = sink, chunks
         try:
             if self._pieces:
                 self._pour()
             while not (self._paused or self.complete):
                 await self._more()
         finally:
-            self._sink = None
+            self._sink = self._chunks = None
         if self._fault is not None:
             raise self._fault
         return self.complete
@@ -131,6 +138,14 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse it and pass on what it brings."""
+        if self._between and self._chunks is not None:
+            more = self._chunks(data)
+            if more is not None:
+                self._received += len(data)
+                if not more:
+                    self._pause()
+                    self._wake()
+                return
         if not self._asked:
             self.close()  # nobody has asked for anything
             return
@@ -141,6 +156,8 @@ class Connection(asyncio.Protocol):
         # The second is none of the first.
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             broken = BrokenOff(f"llama-server's answer is no HTTP: {error}")
+        # A part of the next chunk's first line may have come that the parser does not tell of yet.
+        self._between = self._between and data.endswith(b"\r\n")
         # Also where it is broken: what came before that counts.
         self._pass_on()
         if broken is not None:
@@ -180,6 +197,14 @@ class Connection(asyncio.Protocol):
         """A piece of it."""
         self._pieces.append(data)
 
+    def on_chunk_header(self) -> None:
+        """A chunk has begun."""
+        self._between = False
+
+    def on_chunk_complete(self) -> None:
+        """Its last byte has come."""
+        self._between = True
+
     def on_message_complete(self) -> None:
         """All of it is there."""
         if self._begun:
@@ -190,7 +215,7 @@ class Connection(asyncio.Protocol):
 
     def _complete(self) -> None:
         self.complete = True
-        self._keeps_alive = False
+        self._between = self._keeps_alive = False
 
     def _lost(self, fault: BrokenOff) -> None:
         """Nothing more comes, which is no fault after all of the answer."""

@@ -132,6 +132,7 @@ class Instances:
     async def _states(self, router: Endpoint) -> dict[str, Instance]:
         """What the router says; the known addresses become what it says."""
         states = {item.section: item for item in await self._client.instances(router)}
+        self._progress.see({name: item.status for name, item in states.items()})
         if router is self._router:
             self._known = {
                 name: Endpoint(item.port, router.key)

@@ -123,12 +123,14 @@ class Publisher:
 
     async def _suspect(self) -> None:
         """Notice the sections in service that have failed and that fewer adapters may bring back."""
-        states = await self._supervisor.sections()
-        for section in self._board.serving.layout.sections:
-            state, _ = states.get(section.name, ("", None))
-            if state == "failed" and section.adapters and section.name not in self._suspected:
-                self._suspected.add(section.name)
-                self._pending = True
+        served = self._board.serving.layout.sections
+        names = {section.name for section in served if section.adapters} - self._suspected
+        # Most of the time there are none, and nothing is asked.
+        states = await self._supervisor.sections() if names else {}
+        failed = {name for name in names if states.get(name, ("", None))[0] == "failed"}
+        if failed:
+            self._suspected |= failed
+            self._pending = True
 
     async def _publish(self, catalog: Catalog) -> None:
         before = self._board.serving

@@ -87,7 +87,7 @@ class Runtime:
             own = (
                 ("lookout", self._lookout.run()),
                 ("publisher", self._publisher.run()),
-                ("loading", self._loading.follow(self._router, self._client.events)),
+                ("loading", self._loading.follow(self._router, self._client.events, self._states)),
             )
             tasks = [asyncio.create_task(work, name=name) for name, work in own]
             try:
@@ -161,11 +161,15 @@ class Runtime:
     async def _router(self) -> Endpoint:
         return await self.supervisor.ensure_ready(ROUTER_SECONDS)
 
+    async def _states(self) -> Mapping[str, str]:
+        sections = await self.supervisor.sections()
+        return {name: state for name, (state, _) in sections.items()}
+
     async def readiness(self) -> Readiness:
         """Whether requests can be served now, and what each section does."""
         status = self.supervisor.status
-        sections = await self.supervisor.sections()
-        states = {name: state for name, (state, _) in sections.items()}
+        states = await self._states()
+        self._loading.see(states)
         if status.phase != "ready":
             detail = f": {status.detail}" if status.detail else ""
             return Readiness(False, f"llama-server is {status.phase}{detail}", states)
