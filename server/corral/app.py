@@ -1,11 +1,12 @@
 """Put the parts together: the only module that knows every one of them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, closing, nullcontext
 from importlib.metadata import version as installed_version
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from corral.errors import StartupError
 from corral.files.routes import FileRoutes, body_limit
@@ -51,7 +52,24 @@ NO_TELEMETRY: TelemetryConfig = {
 }  # fmt: skip
 
 
-def create_app(settings: Settings, catalog: Catalog | None = None, kinds: Kinds = KINDS) -> FastAPI:
+class Application(FastAPI):
+    """FastAPI inside Corral's own layers, which stand before all of Starlette's: a request for llama-server
+    passes through four of those for nothing, each time that it goes on."""
+
+    layers: ASGIApp
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]
+        """Serve one request, or the lifespan."""
+        return self.layers(scope, receive, send)
+
+    def inner(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """What the innermost layer calls."""
+        return super().__call__(scope, receive, send)
+
+
+def create_app(
+    settings: Settings, catalog: Catalog | None = None, kinds: Kinds = KINDS
+) -> Application:
     """The whole application. llama-server runs from the start of its lifespan to the end; workers
     are no part of it (`corral.server` starts them)."""
     metrics = Metrics()
@@ -75,11 +93,12 @@ def create_app(settings: Settings, catalog: Catalog | None = None, kinds: Kinds 
             async with keyring.running(), runtime.running(), sweeping(files):
                 yield
 
-    app = FastAPI(
+    app = Application(
         title="Corral",
         version=installed_version("corral"),
         lifespan=lifespan,
         telemetry=NO_TELEMETRY,
+        redirect_slashes=False,
     )
     app.state.gateway = gateway
     app.state.keyring = keyring
@@ -96,11 +115,11 @@ def create_app(settings: Settings, catalog: Catalog | None = None, kinds: Kinds 
     rules.check(app.routes)
     describe(app, rules.need)
     handlers.install(app)
-    # The last added is the outermost.
-    app.add_middleware(Shortcut, gateway=gateway)
-    app.add_middleware(LimitMiddleware, settings=settings, file_limit=body_limit(settings))
-    app.add_middleware(AuthMiddleware, settings=settings, keys=keyring, rules=rules)
-    app.add_middleware(OriginCheck, origins=settings.cors_origins)
-    app.add_middleware(ContextMiddleware, metrics=metrics, traced=traces.record if traces else None)
-    app.add_middleware(CORSHeaders, origins=settings.cors_origins)
+    # From the innermost out.
+    layer: ASGIApp = Shortcut(app.inner, gateway)
+    layer = LimitMiddleware(layer, settings, body_limit(settings))
+    layer = AuthMiddleware(layer, settings, keyring, rules)
+    layer = OriginCheck(layer, settings.cors_origins)
+    layer = ContextMiddleware(layer, metrics, traces.record if traces else None)
+    app.layers = CORSHeaders(layer, settings.cors_origins)
     return app

@@ -46,9 +46,13 @@ def run(settings: Settings, catalog: Catalog, listener: socket.socket) -> None:
         timeout_keep_alive=int(settings.keep_alive),
         timeout_graceful_shutdown=int(settings.stop_timeout / 2 + CLOSING_SECONDS),
         server_header=False,
+        # Nothing asks where a request came from, nor whether it was by TLS.
+        proxy_headers=False,
         date_header=False,
         lifespan="on",
         ws="none",
+        # uvicorn would take what gives an awaitable, and is no coroutine function, for the older one.
+        interface="asgi3",
     )
     # What has been imported lives as long as the process: the collector need not look at it again,
     # neither under load nor at the end.

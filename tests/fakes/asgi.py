@@ -40,6 +40,7 @@ async def call(
     headers: dict[str, str] | None = None,
     query: str = "",
     *,
+    raw_path: str = "",
     goes_away: bool = False,
 ) -> Answer:
     """One request. A body that is not bytes is sent in chunks, without a length, until it ends; then
@@ -55,7 +56,7 @@ async def call(
         "http_version": "1.1",
         "method": method,
         "path": path,
-        "raw_path": path.encode(),
+        "raw_path": (raw_path or path).encode(),
         "query_string": query.encode(),
         "root_path": "",
         "scheme": "http",

@@ -284,6 +284,28 @@ async def test_one_log_line_per_request_without_what_was_said(
     assert "my-key" not in everything
 
 
+@pytest.mark.parametrize(
+    ("asked", "query", "status", "location"),
+    [
+        ("/health/", "", 307, "/health"),
+        ("/v1/files/", "limit=3&order=asc", 307, "/v1/files?limit=3&order=asc"),
+        ("/v1/files/a%20b/", "", 307, "/v1/files/a%20b"),
+        ("/nothing/", "", 404, None),
+        ("//example.org/", "", 404, None),
+    ],
+)
+async def test_a_slash_at_the_end_leads_to_the_path_without_it(
+    app: FastAPI, asked: str, query: str, status: int, location: str | None
+) -> None:
+    answer = await call(app, "GET", asked, query=query)
+    assert (answer.status, answer.headers.get("location")) == (status, location)
+
+
+async def test_an_escaped_slash_at_the_end_leads_nowhere(app: FastAPI) -> None:
+    answer = await call(app, "GET", "/v1/files/", raw_path="/v1/files%2F")
+    assert answer.status == 404
+
+
 @pytest.fixture
 def broken(tmp_path: Path) -> FastAPI:
     app = build(tmp_path)

@@ -6,6 +6,7 @@ header must name this machine: else a web page could reach the server through a 
 resolves to 127.0.0.1. Does not cover: other users of this machine, who can reach loopback too.
 """
 
+from collections.abc import Awaitable
 from typing import Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -54,28 +55,25 @@ class Doorkeeper(Protocol):
 
 
 class AuthMiddleware:
-    """Pure ASGI: refuses before a byte of the body is read."""
+    """Refuses before a byte of the body is read."""
 
     def __init__(self, app: ASGIApp, settings: Settings, keys: Doorkeeper, rules: Rules) -> None:
         self._app, self._keys, self._rules = app, keys, rules
         self._hosts = {*LOOPBACK_HOSTS, settings.host, *settings.allowed_hosts}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass the request on, or raise what the outer middleware turns into an answer."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
         need = self._rules.need(scope["method"], scope["path"])
         if need == "nothing":
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
         account = self._let_in(dict(scope["headers"]))
         scope[CALLER] = account.caller
         _check_scope(account.caller, need)
         if need == "inference":
-            await self._counted(account, scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+            return self._counted(account, scope, receive, send)
+        return self._app(scope, receive, send)
 
     async def _counted(self, account: Account, scope: Scope, receive: Receive, send: Send) -> None:
         context = RequestContext.of(scope)

@@ -4,11 +4,12 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import compile_path
+from starlette.types import Scope
 
 from corral.errors import BadRequest, CorralError, MethodNotAllowed, NotFound
-from corral.gateway.context import RequestContext
+from corral.gateway.context import INTERNAL, RequestContext
 from corral.gateway.responses import error_answer
 from corral.gateway.rules import every_route
 
@@ -18,6 +19,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(CorralError, _corral)
     app.add_exception_handler(HTTPException, _Refusal(app))
     app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(Exception, _bug)
 
 
 def _answer(request: Request, error: CorralError) -> Response:
@@ -39,6 +41,8 @@ class _Refusal:
     async def __call__(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         where = f"{request.method} {request.url.path}"
+        if error.status_code == 404 and (better := self._without_slash(request.scope)):
+            return RedirectResponse(better, 307)
         if error.status_code == 404:
             return _answer(request, NotFound(f"there is no route {where}; /docs lists them"))
         if error.status_code == 405:
@@ -50,6 +54,21 @@ class _Refusal:
             )
             return _answer(request, refused)
         return _answer(request, BadRequest(f"{where}: {error.detail}"))
+
+    def _without_slash(self, scope: Scope) -> str | None:
+        """The target of a request but for a slash at its path's end, where that is a route. Without scheme and
+        host, as FastAPI's own redirect has them: TLS in front of Corral makes others of them."""
+        path, query = scope["path"], scope["query_string"].decode("latin-1")
+        raw: str = scope["raw_path"].decode("latin-1")
+        # `%2F` at the end is a slash in `path` only: without it nothing would change.
+        if not raw.endswith("/") or not any(known.match(path[:-1]) for known, _ in self._routes):
+            return None
+        return raw[:-1] + (f"?{query}" if query else "")
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    """Starlette raises it anew after this answer, for the log."""
+    return _answer(request, CorralError(INTERNAL))
 
 
 async def _validation(request: Request, error: Exception) -> Response:

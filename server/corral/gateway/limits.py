@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,7 +21,7 @@ FileLimit = Callable[[str], tuple[int, PayloadTooLarge] | None]
 
 
 class LimitMiddleware:
-    """Pure ASGI: reading a body that is too large or too slow raises inside the route. A body of
+    """Reading a body that is too large or too slow raises inside the route. A body of
     files may be as large as `file_limit` says, and take its time as long as it keeps coming."""
 
     def __init__(
@@ -32,15 +32,18 @@ class LimitMiddleware:
         self._seconds = settings.body_timeout
         self._file_limit = file_limit
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass the request on with a receive that counts and times the body."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
         limit, error = self._file_limit(scope["path"]) or (self._max_body, None)
-        body = _CountedBody(receive, _declared_length(scope), limit, self._seconds, error)
+        declared = _declared_length(scope)
         # Where another server runs Corral there is none; a body that is there needs no clock.
-        body.waits = KEY not in scope or not Outlet.of(scope).has_body
+        waits = KEY not in scope or not Outlet.of(scope).has_body
+        if not waits and declared is not None and declared <= limit:
+            return self._app(scope, receive, send)
+        body = _CountedBody(receive, declared or 0, limit, self._seconds, error)
+        body.waits = waits
 
         async def send_then_discard(message: Message) -> None:
             last = message["type"] == "http.response.body" and not message.get("more_body", False)
@@ -52,7 +55,7 @@ class LimitMiddleware:
                 await asyncio.wait_for(_discard(receive), DISCARD_SECONDS)
             await send({"type": "http.response.body", "body": b""})
 
-        await self._app(scope, body.receive, send_then_discard)
+        return self._app(scope, body.receive, send_then_discard)
 
 
 class _CountedBody:
@@ -112,13 +115,13 @@ class _CountedBody:
             ) from None
 
 
-def _declared_length(scope: Scope) -> int:
+def _declared_length(scope: Scope) -> int | None:
     for name, value in scope["headers"]:
         if name == b"content-length":
             if not value.isdigit():
                 raise BadRequest("the Content-Length header is no number")
             return int(value)
-    return 0
+    return None
 
 
 async def _discard(receive: Receive) -> None:

@@ -5,7 +5,7 @@ hides the answer. So a request for a foreign page is refused before it does anyt
 answered without the headers that would show it. Does not cover: programs, which may send any Origin.
 """
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,7 +16,7 @@ READABLE = ("x-request-id", "retry-after")
 
 
 class CORSHeaders:
-    """Pure ASGI, outermost: answers the preflights of allowed pages, and lets them read answers."""
+    """Outermost: answers the preflights of allowed pages, and lets them read answers."""
 
     def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
         self._app = app
@@ -29,21 +29,21 @@ class CORSHeaders:
             expose_headers=READABLE,
         )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass the request on."""
         listed = self._origins and scope["type"] == "http" and _header(scope, b"origin")
         app = self._allowed if listed in self._origins else self._app
-        await app(scope, receive, send)
+        return app(scope, receive, send)
 
 
 class OriginCheck:
-    """Pure ASGI: refuses what a browser sends for a page that is not this server's nor allowed."""
+    """Refuses what a browser sends for a page that is not this server's nor allowed."""
 
     def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
         self._app = app
         self._origins = {origin.encode() for origin in origins}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass the request on, or raise what the outer middleware turns into an answer."""
         if scope["type"] == "http" and (origin := _header(scope, b"origin")):
             # Host is what the browser itself connected to; a page cannot set it.
@@ -54,7 +54,7 @@ class OriginCheck:
                     f"a web page of `{shown}` may not ask this server; add it to `cors_origins` to let it",
                     code="origin_not_allowed",
                 )
-        await self._app(scope, receive, send)
+        return self._app(scope, receive, send)
 
 
 def _header(scope: Scope, name: bytes) -> bytes:

@@ -73,8 +73,10 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)
 
     async def head(self) -> None:
-        """Wait for `status` and `content_type`. Raises BrokenOff, TimeoutError, as all reading does."""
-        while not self._begun:
+        """Wait for `status` and `content_type`; of the last answer, where it goes well, also for what follows them:
+        llama-server sends a stream's head a millisecond before its first event, and nobody needs it alone. Raises
+        BrokenOff, TimeoutError, as all reading does."""
+        while not (self._begun and self._is_due):
             await self._more()
 
     async def read(self) -> bytes:
@@ -213,6 +215,10 @@ class Connection(asyncio.Protocol):
 
     # ---- inside
 
+    @property
+    def _is_due(self) -> bool:
+        return not self._last or self.status != 200 or bool(self._pieces) or self.complete
+
     def _complete(self) -> None:
         self.complete = True
         self._between = self._keeps_alive = False
@@ -227,7 +233,8 @@ class Connection(asyncio.Protocol):
     def _pass_on(self) -> None:
         if self._sink is None:
             self._pause_when_full()
-            self._wake()
+            if self._is_due:
+                self._wake()
             return
         if self._pieces:
             self._pour()
