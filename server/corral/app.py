@@ -16,6 +16,7 @@ from corral.files.upload_routes import UploadRoutes
 from corral.finetune import KINDS as FINETUNE
 from corral.finetune.routes import FineTuningRoutes
 from corral.gateway import handlers, health, models, routes
+from corral.gateway.accounting import Accounting
 from corral.gateway.admission import Admission
 from corral.gateway.auth import AuthMiddleware
 from corral.gateway.context import ContextMiddleware
@@ -78,9 +79,9 @@ def create_app(
     runtime = Runtime(settings, catalog, metrics.upstream_restarts.inc, version)
     admission = Admission(settings.queue_size)
     gauges = Gauges(runtime, admission, lambda: unfinished(settings))
-    gateway = Gateway(settings, runtime, metrics, gauges, admission, Stopping())
-
     traces = over_otlp() if traces_wanted() else None
+    accounting = Accounting(metrics, traces.record if traces else None)
+    gateway = Gateway(settings, runtime, metrics, accounting, gauges, admission, Stopping())
     files = Files(settings)
 
     keyring = Keyring(settings, Ledger(settings))
@@ -90,8 +91,11 @@ def create_app(
         if not getattr(app.state, "own_server", False):
             raise StartupError(FOREIGN)
         with closing(traces) if traces else nullcontext():
-            async with keyring.running(), runtime.running(), sweeping(files):
-                yield
+            try:
+                async with keyring.running(), runtime.running(), sweeping(files):
+                    yield
+            finally:
+                accounting.settle()
 
     app = Application(
         title="Corral",
@@ -120,6 +124,6 @@ def create_app(
     layer = LimitMiddleware(layer, settings, body_limit(settings))
     layer = AuthMiddleware(layer, settings, keyring, rules)
     layer = OriginCheck(layer, settings.cors_origins)
-    layer = ContextMiddleware(layer, metrics, traces.record if traces else None)
+    layer = ContextMiddleware(layer, accounting)
     app.layers = CORSHeaders(layer, settings.cors_origins)
     return app

@@ -15,6 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 from corral import settings
 from corral.errors import NotReady, SettingsError
 from corral.gateway import traces
+from corral.gateway.accounting import Accounting
 from corral.gateway.context import ContextMiddleware, RequestContext
 from corral.gateway.figures import Figures
 from corral.metrics import Metrics
@@ -46,9 +47,11 @@ async def spans(path: str, **headers: str) -> list[ReadableSpan]:
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     made = traces.Traces(provider)
-    app = ContextMiddleware(answer, Metrics(), made.record)
+    accounting = Accounting(Metrics(), made.record)
+    app = ContextMiddleware(answer, accounting)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     await call(app, "POST", path, b'{"secret":"what was asked"}', named)
+    accounting.settle()
     return list(exporter.get_finished_spans())
 
 

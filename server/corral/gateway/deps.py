@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from corral.caller import Caller
+from corral.gateway.accounting import Accounting
 from corral.gateway.admission import Admission
 from corral.gateway.cut import Stopping
 from corral.gateway.gauges import Gauges
@@ -23,6 +24,7 @@ class Gateway:
     settings: Settings
     runtime: Runtime
     metrics: Metrics
+    accounting: Accounting
     gauges: Gauges
     admission: Admission
     stopping: Stopping

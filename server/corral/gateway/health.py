@@ -63,4 +63,5 @@ async def ready(gateway: InGateway, asking: Asking) -> Response:
 async def metrics(gateway: InGateway) -> Response:
     """Counters and gauges in Prometheus' text format (docs/operations.md lists them)."""
     now = await gateway.gauges.now()
+    gateway.accounting.settle()
     return Response(gateway.metrics.render(now), media_type=CONTENT_TYPE)

@@ -7,13 +7,13 @@ A client's `traceparent` is the parent; llama-server knows nothing of traces and
 """
 
 import threading
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from starlette.types import Scope
 
 from corral.errors import SettingsError
+from corral.gateway.accounting import Ended
 from corral.gateway.context import RequestContext
 
 if TYPE_CHECKING:
@@ -52,18 +52,19 @@ class Traces:
         self._failed = Status(StatusCode.ERROR)
         self._parent = TraceContextTextMapPropagator().extract
 
-    def record(self, scope: Scope, context: RequestContext, route: str, seconds: float) -> None:
-        """The span of a request that has just ended and took so long."""
+    def record(self, request: Ended) -> None:
+        """The span of a request that has ended."""
+        scope, context, route = request.scope, request.context, request.route
         if route in UNTRACED:
             return
-        ended = time.time_ns()
+        ended = int(request.at * 1e9)
         operation = OPERATIONS.get(route)
         name = f"{operation} {context.model}" if operation else f"{scope['method']} {route}"
         span = self._tracer.start_span(
             name,
             context=self._parent(_trace_headers(scope)),
             kind=self._server,
-            start_time=ended - int(seconds * 1e9),
+            start_time=ended - int(request.seconds * 1e9),
             attributes=_attributes(scope, context, route, operation),
         )
         if context.error and (context.status >= 500 or context.status == 200):
