@@ -4,7 +4,7 @@
 
 One run, all contenders up at once, asked in turn, in a new order every round: what else the machine
 does meets all of them alike. Figures are medians over the rounds. The CPU is that of the processes
-before the instance, from /proc (Linux). LiteLLM and llama-cpp-python are left out, and it is said, where
+before the instance (Linux). LiteLLM and llama-cpp-python are left out, and it is said, where
 `--litellm` and `--bindings` do not name them.
 """
 
@@ -54,7 +54,7 @@ class Scenario:
 
 
 OWN = ("corral", "direct")
-# /proc counts CPU in hundredths of a second: so many requests that one is a few percent.
+# Enough that one of them is a few percent.
 STREAMS = [Scenario(f"{n} streams", True, n, 120) for n in (1, 8, 32)]
 PLAIN = [Scenario(f"{n} plain", False, n, 400) for n in (1, 8, 32)]
 

@@ -103,8 +103,9 @@ class Synthetic(asyncio.Protocol):
             return
         self._transport.write(CHUNK)
         loop = asyncio.get_running_loop()
-        # On a common beat, as a batch of slots gives its tokens: together.
-        due = (loop.time() // self._interval + 1) * self._interval
+        # On a common beat, as a batch of slots gives its tokens: together. Rounded: where a beat is told as a
+        # little before itself, the next would be the same one, at once.
+        due = (round(loop.time() / self._interval) + 1) * self._interval
         loop.call_at(due, self._token, left - 1)
 
 

@@ -59,9 +59,9 @@ class Application(FastAPI):
 
     layers: ASGIApp
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the lifespan."""
-        return self.layers(scope, receive, send)
+        await self.layers(scope, receive, send)
 
     def inner(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """What the innermost layer calls."""

@@ -51,8 +51,6 @@ def run(settings: Settings, catalog: Catalog, listener: socket.socket) -> None:
         date_header=False,
         lifespan="on",
         ws="none",
-        # uvicorn would take what gives an awaitable, and is no coroutine function, for the older one.
-        interface="asgi3",
     )
     # What has been imported lives as long as the process: the collector need not look at it again,
     # neither under load nor at the end.

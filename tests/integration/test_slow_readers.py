@@ -93,7 +93,9 @@ async def test_a_stream_that_is_not_read_holds_no_memory_and_no_slot(
         assert time.monotonic() - began < STALL_SECONDS + 3
     assert most - before < 8 * MIB
     await asyncio.to_thread(wait_for, lambda: "client gone" in served.llama_log, "upstream ended")
-    assert '"outcome": "stalled"' in served.stderr
+    await asyncio.to_thread(
+        wait_for, lambda: '"outcome": "stalled"' in served.stderr, "the request's line in the log"
+    )
     assert "upstream_timeout" not in served.stderr
 
 
