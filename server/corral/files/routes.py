@@ -179,7 +179,7 @@ def body_limit(settings: Settings) -> Callable[[str], tuple[int, PayloadTooLarge
         route = path.removeprefix("/v1").rstrip("/")
         if route == "/files":
             return file_limit + OVERHEAD_BYTES, file_error
-        if re.fullmatch("/uploads/[^/]+/parts", route):
+        if route.startswith("/uploads/") and re.fullmatch("/uploads/[^/]+/parts", route):
             return PART_MAX_BYTES + OVERHEAD_BYTES, part_error
         return None
 

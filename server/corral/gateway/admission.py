@@ -180,7 +180,9 @@ class Admission:
     async def seat(self, seat: Seat) -> AsyncIterator[int | None]:
         """Inside the block the request may run; waits for it. The slot to ask for, None: any. Raises
         RateLimited at once where too many wait."""
-        line = self._lines.setdefault(seat.section, Line(self._size, self._clock))
+        line = self._lines.get(seat.section)
+        if line is None:
+            line = self._lines[seat.section] = Line(self._size, self._clock)
         try:
             told = line.join(seat)
             if told is not None:

@@ -4,6 +4,7 @@ Gives every answer an `x-request-id`, turns errors that reach it into the envelo
 logged and counted. Never logs a body, a key, or a query string.
 """
 
+import itertools
 import logging
 import re
 import secrets
@@ -139,6 +140,10 @@ def _request_id(scope: Scope) -> str:
     return new_request_id()
 
 
+# No secret, and not to be mistaken for another process's.
+_OURS, _numbers = f"req_{secrets.token_hex(8)}", itertools.count(1)
+
+
 def new_request_id() -> str:
     """An id for a request that brought none."""
-    return "req_" + secrets.token_hex(12)
+    return f"{_OURS}{next(_numbers):08x}"

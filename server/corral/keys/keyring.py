@@ -82,6 +82,9 @@ class Keyring:
         # How far it is, and from where the next changes are read: from the start where in doubt.
         self._version = self._since = -1
         self._refreshing = asyncio.Lock()
+        # The hashes of keys that have opened something since the last change, of all that a request's key costs
+        # nine tenths. Only of those that are right, so nobody can fill it.
+        self._hashed: dict[bytes, bytes] = {}
         self.anybody = Account(ANYBODY, ledger)
         self._take(self._keys.changes(-1, ()))
 
@@ -93,10 +96,11 @@ class Keyring:
     def find(self, secret: bytes) -> Account | None:
         """The account that this key opens now."""
         # Looked up by a hash that nobody can steer without the key; compared in constant time.
-        sent = digest(secret)
+        sent = self._hashed.get(secret) or digest(secret)
         account = self._accounts.get(sent)
         if account is None or not hmac.compare_digest(account.digest, sent):
             return None
+        self._hashed[secret] = sent
         if account.expires_at is not None and account.expires_at <= time.time():
             return None
         return account
@@ -150,6 +154,7 @@ class Keyring:
         return self._keys.changes(self._since, self._digests)
 
     def _take(self, found: Changes) -> None:
+        self._hashed.clear()
         if found.left is not None:
             for id in self._digests.keys() - found.left:
                 self._accounts.pop(self._digests.pop(id), None)
