@@ -45,8 +45,9 @@ class Connection(asyncio.Protocol):
         self._whole: bytes | None = None
         self._sink: Sink | None = None
         self._chunks: Chunks | None = None
-        # Whether the parser has seen the end of a chunk, and nothing after it.
+        # Whether the parser has seen the end of a chunk, and nothing after it; what is offered the next then.
         self._between = False
+        self._short: Chunks | None = None
         self._fault: Exception | None = None
         self._begun = self._framed = self._paused = False
         self._received = 0
@@ -67,7 +68,7 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         self._reset()
         self._asked, self._last = True, last
-        self._seen, self._since, self._patience = 0, self._loop.time(), patience
+        self._heard, self._since, self._patience = False, self._loop.time(), patience
         if self._timer is None:
             self._timer = self._loop.call_later(patience, self._look)
         self._transport.write(request)
@@ -102,13 +103,14 @@ class Connection(asyncio.Protocol):
         first."""
         self._resume()
         self._sink, self._chunks = sink, chunks
+        self._short = chunks if self._between else None
         try:
             if self._pieces:
                 self._pour()
             while not (self._paused or self.complete):
                 await self._more()
         finally:
-            self._sink = self._chunks = None
+            self._sink = self._chunks = self._short = None
         if self._fault is not None:
             raise self._fault
         return self.complete
@@ -140,10 +142,10 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse it and pass on what it brings."""
-        if self._between and self._chunks is not None:
-            more = self._chunks(data)
+        if (short := self._short) is not None:
+            more = short(data)
             if more is not None:
-                self._received += len(data)
+                self._heard = True
                 if not more:
                     self._pause()
                     self._wake()
@@ -152,6 +154,7 @@ class Connection(asyncio.Protocol):
             self.close()  # nobody has asked for anything
             return
         self._received += len(data)
+        self._heard = True
         broken = None
         try:
             self._parser.feed_data(data)
@@ -160,6 +163,7 @@ class Connection(asyncio.Protocol):
             broken = BrokenOff(f"llama-server's answer is no HTTP: {error}")
         # A part of the next chunk's first line may have come that the parser does not tell of yet.
         self._between = self._between and data.endswith(b"\r\n")
+        self._short = self._chunks if self._between else None
         # Also where it is broken: what came before that counts.
         self._pass_on()
         if broken is not None:
@@ -294,8 +298,8 @@ class Connection(asyncio.Protocol):
             self._timer = None
             return
         now = self._loop.time()
-        if self._paused or self._received != self._seen:
-            self._seen, self._since = self._received, now
+        if self._paused or self._heard:
+            self._heard, self._since = False, now
         elif now - self._since >= self._patience:
             self._fail(TimeoutError(f"no byte came for {self._patience:g} s"))
             return
