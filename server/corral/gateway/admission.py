@@ -14,15 +14,14 @@ One event loop's; whatever holds no `await` is one step to everybody else.
 """
 
 import asyncio
-import contextlib
 import math
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from corral.errors import RateLimited
-from corral.gateway.slots import Slots
+from corral.gateway.slots import Slot, Slots
 from corral.gateway.waiting import RANKS, Waiting
 
 # How long an adapter may let new requests in while another waits. Every change of turns costs the time in
@@ -176,31 +175,53 @@ class Admission:
             waiting.update(line.waiting())
         return waiting
 
-    @contextlib.asynccontextmanager
-    async def seat(self, seat: Seat) -> AsyncIterator[int | None]:
-        """Inside the block the request may run; waits for it. The slot to ask for, None: any. Raises
+    def seat(self, seat: Seat) -> "Place":
+        """Inside its block the request may run; waits for it. The slot to ask for, None: any. Raises
         RateLimited at once where too many wait."""
-        line = self._lines.get(seat.section)
-        if line is None:
-            line = self._lines[seat.section] = Line(self._size, self._clock)
+        if seat.section not in self._lines:
+            self._lines[seat.section] = Line(self._size, self._clock)
+        return Place(seat, self._lines, self._slots, self._clock)
+
+
+class Place:
+    """One request in its line, then at work. No generator: that would cost each request ten frames more."""
+
+    def __init__(
+        self, seat: Seat, lines: dict[str, Line], slots: Slots, clock: Callable[[], float]
+    ) -> None:
+        self._seat, self._lines, self._slots, self._clock = seat, lines, slots, clock
+        self._line = lines[seat.section]
+
+    async def __aenter__(self) -> int | None:
         try:
-            told = line.join(seat)
-            if told is not None:
-                try:
-                    # Shielded: only this line ends what it has told.
-                    await asyncio.shield(told)
-                except asyncio.CancelledError:
-                    line.give_up(seat, told)
-                    raise
-            began, slot = self._clock(), None
-            if seat.head:
-                slot = self._slots.take(seat.section, seat.slots, seat.model, seat.head)
-            try:
-                yield None if slot is None else slot.number
-            finally:
-                if slot is not None:
-                    self._slots.free(slot)
-                line.leave(self._clock() - began)
-        finally:
-            if line.idle:
-                self._lines.pop(seat.section, None)
+            await self._wait()
+        except BaseException:
+            self._forget()
+            raise
+        seat = self._seat
+        self._began = self._clock()
+        self._slot: Slot | None = None
+        if seat.head:
+            self._slot = self._slots.take(seat.section, seat.slots, seat.model, seat.head)
+        return None if self._slot is None else self._slot.number
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._slot is not None:
+            self._slots.free(self._slot)
+        self._line.leave(self._clock() - self._began)
+        self._forget()
+
+    async def _wait(self) -> None:
+        told = self._line.join(self._seat)
+        if told is None:
+            return
+        try:
+            # Shielded: only this line ends what it has told.
+            await asyncio.shield(told)
+        except asyncio.CancelledError:
+            self._line.give_up(self._seat, told)
+            raise
+
+    def _forget(self) -> None:
+        if self._line.idle:
+            self._lines.pop(self._seat.section, None)

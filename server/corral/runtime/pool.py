@@ -1,7 +1,6 @@
 """Connections to instances that wait for their next request. One event loop's."""
 
 import asyncio
-import contextlib
 
 from corral.runtime.command import HOST
 from corral.runtime.connection import Connection
@@ -39,9 +38,7 @@ class Pool:
         """
         if self._idle.get(port) or port in self._opening:
             return
-        task = asyncio.create_task(self._open_spare(port), name="spare connection")
-        self._opening[port] = task
-        task.add_done_callback(lambda _: self._opening.pop(port, None))
+        self._opening[port] = asyncio.create_task(self._open_spare(port))
 
     def close(self) -> None:
         """Drop every connection that waits."""
@@ -53,15 +50,22 @@ class Pool:
         self._idle.clear()
 
     async def _open_spare(self, port: int) -> None:
-        with contextlib.suppress(OSError):
-            self._keep(port, await self._open(port))
+        # Without a limit of time: whoever needs a connection meanwhile opens another.
+        try:
+            self._keep(port, await self._connect(port))
+        except OSError:
+            pass  # nobody was promised one
+        finally:
+            self._opening.pop(port, None)
 
     async def _open(self, port: int) -> Connection:
-        loop = asyncio.get_running_loop()
         async with asyncio.timeout(CONNECT_SECONDS):
-            _, made = await loop.create_connection(
-                lambda: Connection(lambda free: self._keep(port, free)), HOST, port
-            )
+            return await self._connect(port)
+
+    async def _connect(self, port: int) -> Connection:
+        _, made = await asyncio.get_running_loop().create_connection(
+            lambda: Connection(lambda free: self._keep(port, free)), HOST, port
+        )
         return made
 
     def _keep(self, port: int, connection: Connection) -> None:
