@@ -11,6 +11,9 @@ from corral.gateway.sse import END, ERROR_EVENTS, EventStream
 
 LINE_END = b"\r\n"
 CHUNK_END = END + LINE_END
+# How a chunk of each size begins; one that is as long as this is no token.
+LONG = 2048
+FRAMES = tuple(b"%x\r\n" % size for size in range(LONG))
 
 
 class Passage:
@@ -34,24 +37,23 @@ class Passage:
     def chunk(self, data: bytes) -> bool | None:
         """Pass on one whole chunk of the answer's body, its frame included, with one whole event that is a token.
         None: `data` is something else, and nothing was done. Else as `piece`."""
-        # Half a header, or none, has no such end, or no such number, or another length.
         if not (self._open and data.endswith(CHUNK_END)) or data.find(END) != len(data) - 4:
             return None
         start = data.find(LINE_END) + 2
-        try:
-            end = start + int(data[:start], 16)
-        except ValueError:
+        size = len(data) - start - 2
+        if not 0 <= size < LONG or data[:start] != FRAMES[size]:
             return None
-        if end != len(data) - 2 or data.startswith(ERROR_EVENTS, start):
+        if data.startswith(ERROR_EVENTS, start):
             return None
         if self._outlet.gone:
             return True
-        event = data[start:end]
+        event = data[start:-2]
         self._note(event)
         self._pieces += 1
         event = event.replace(self._old, self._new)
         self.sent += len(event)
-        self._write(b"%x\r\n%b\r\n" % (len(event), event))
+        size = len(event)
+        self._write((FRAMES[size] if size < LONG else b"%x\r\n" % size) + event + LINE_END)
         return not self._flow.write_paused
 
     def piece(self, data: bytes) -> bool:
