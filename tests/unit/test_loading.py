@@ -85,7 +85,7 @@ def test_events_of_another_kind_are_passed_over(event: dict[str, Any]) -> None:
 
 
 class FakeEvents:
-    """A router's events: `tell` one, or `end` them. `heard` counts who has listened."""
+    """A router's events: `tell` one, or None, which ends them. `heard` counts who has listened."""
 
     def __init__(self) -> None:
         self.heard = 0

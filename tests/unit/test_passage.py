@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from corral.gateway.outlet import Outlet
 from corral.gateway.passage import Passage
 from corral.gateway.sse import EventStream, renaming
-from corral.runtime.connection import Connection
+from tests.unit.test_connection import CHUNKED, asked
+from tests.unit.test_connection import END as NO_MORE
+from tests.unit.test_connection import chunk as framed
 
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 FIRST = b'data: {"choices":[{"delta":{"role":"assistant"}}],"model":"tiny@1"}\n\n'
 USAGE = (
     b'data: {"choices":[],"model":"tiny@1","usage":{"completion_tokens":7,"prompt_tokens":3}}\n\n'
@@ -27,10 +28,6 @@ PING = b":\n\n"
 def token(text: str) -> bytes:
     body = json.dumps({"choices": [{"delta": {"content": text}}], "model": "tiny@1"})
     return f"data: {body}\n\n".encode().replace(b": ", b":").replace(b"data:", b"data: ", 1)
-
-
-def framed(body: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(body), body)
 
 
 class Client:
@@ -62,15 +59,6 @@ class Client:
         return b"".join(parts)
 
 
-class Upstream:
-    """A transport that nothing is sent over."""
-
-    def write(self, data: bytes) -> None: ...
-    def abort(self) -> None: ...
-    def pause_reading(self) -> None: ...
-    def resume_reading(self) -> None: ...
-
-
 class Run:
     """One stream, read as it came in `reads`, with chunks or without."""
 
@@ -82,10 +70,8 @@ class Run:
         asyncio.run(self._run(reads))
 
     async def _run(self, reads: list[bytes]) -> None:
-        connection = Connection(lambda _: None)
-        connection.connection_made(Upstream())  # type: ignore[arg-type]
-        connection.ask(b"", 60, last=True)
-        connection.data_received(HEAD + framed(FIRST))
+        connection, _ = asked(last=True)
+        connection.data_received(CHUNKED + framed(FIRST))
         self.events.feed(await connection.read())
         outlet = Outlet(self.client.write, self.client, self.client)
         passage = Passage(self.events, outlet)
@@ -134,15 +120,15 @@ BODIES = st.lists(
 def test_by_chunks_or_not_it_is_the_same(bodies: list[bytes], last: bytes, at: list[int]) -> None:
     chunks = [framed(body) for body in [*bodies, *([last] if last else [])]]
     for reads in (
-        [*chunks, b"0\r\n\r\n"],
-        cut(b"".join(chunks) + b"0\r\n\r\n", at),
+        [*chunks, NO_MORE],
+        cut(b"".join(chunks) + NO_MORE, at),
     ):
         by, without = Run(reads, by_chunks=True), Run(reads, by_chunks=False)
         assert by.outcome() == without.outcome()
 
 
 def test_tokens_go_the_short_way() -> None:
-    reads = [framed(token(str(n))) for n in range(20)] + [framed(USAGE), framed(DONE), b"0\r\n\r\n"]
+    reads = [framed(token(str(n))) for n in range(20)] + [framed(USAGE), framed(DONE), NO_MORE]
     run = Run(reads, by_chunks=True)
     assert run.short == 22
     assert run.client.body().count(b'"model":"a name of mine"') == 21
@@ -163,7 +149,7 @@ def test_tokens_go_the_short_way() -> None:
         framed(b"data: half"),
         b"zz\r\n" + token("a") + b"\r\n",
         b"3\r\n" + token("a") + b"\r\n",
-        b"0\r\n\r\n",
+        NO_MORE,
     ],
 )
 def test_all_else_is_left_alone(data: bytes) -> None:
