@@ -33,6 +33,8 @@ REPO, FILE = "org/tiny-GGUF", "tiny-Q4_0.gguf"
 MODEL = gguf({"general.license": "mit"}, elements=500_000)
 SHA256 = hashlib.sha256(MODEL).hexdigest()
 SIZE = len(MODEL)
+# What the downloader's file stream may still hold back of what came, bytes: smaller writes are gathered.
+HELD_BACK = 1024
 
 
 @pytest.fixture
@@ -176,17 +178,18 @@ def test_a_download_killed_at_a_third_is_resumed(fetch: Fetcher) -> None:
     fetch.hub.order("blob", 1, hold_after=third)
     part = fetch.part(REPO, FILE)
     child = fetch.start("--hf-repo", REPO)
-    until(lambda: part.exists() and part.stat().st_size == third)
+    until(lambda: part.exists() and part.stat().st_size > third - HELD_BACK)
     child.send_signal(signal.SIGKILL)
     child.communicate()
     # llama.cpp's downloader ends with the script: nobody may append to the part now.
     until(lambda: not list(running("--hf-repo", REPO)))
     fetch.hub.release.set()
-    assert part.stat().st_size == third
+    have = part.stat().st_size
+    assert third - HELD_BACK < have <= third
     result = fetch.run("--hf-repo", REPO)
     assert (fetch.out / FILE).read_bytes() == MODEL
-    assert fetch.hub.ranges[FILE][-1] == f"bytes={third}-"
-    assert result["fetched_bytes"] == SIZE - third
+    assert fetch.hub.ranges[FILE][-1] == f"bytes={have}-"
+    assert result["fetched_bytes"] == SIZE - have
 
 
 def running(*words: str) -> Iterator[int]:
