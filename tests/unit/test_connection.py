@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from corral.runtime.connection import LOOKS, UNREAD_MOST, BrokenOff, Connection, Sink
+from corral.runtime.connection import LOOKS, UNREAD_MOST, BrokenOff, Connection, Shortcut, Sink
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -14,13 +14,25 @@ PATIENCE = 0.2
 
 
 class Wire(asyncio.Transport):
-    """The other end, as far as a connection sees it."""
+    """The other end, as far as a connection sees it, and the event loop between."""
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: asyncio.BaseProtocol) -> None:
         super().__init__()
+        self.protocol = protocol
         self.written = b""
         self.reading = True
         self.aborted = False
+
+    def receive(self, data: bytes) -> None:
+        """Something has come."""
+        assert isinstance(self.protocol, asyncio.Protocol)
+        self.protocol.data_received(data)
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
+    def is_closing(self) -> bool:
+        return self.aborted
 
     def write(self, data: Any) -> None:
         self.written += data
@@ -40,7 +52,8 @@ def chunk(data: bytes) -> bytes:
 
 
 def connected(kept: list[Connection] | None = None) -> tuple[Connection, Wire]:
-    made, wire = Connection((kept if kept is not None else []).append), Wire()
+    made = Connection((kept if kept is not None else []).append)
+    wire = Wire(made)
     made.connection_made(wire)
     return made, wire
 
@@ -354,3 +367,79 @@ async def test_a_connection_whose_answer_nobody_read_is_read_again() -> None:
     connection.end()
     assert kept == [connection]
     assert wire.reading
+
+
+class Digits(Shortcut):
+    """Takes chunks of one digit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.got: list[bytes] = []
+
+    def data_received(self, data: bytes) -> None:
+        if self.between and len(data) == 6 and data[3:4].isdigit():
+            self.taken += 1
+            self.got.append(data[3:4])
+        else:
+            self.leave(data)
+
+
+async def test_a_shortcut_sees_first_what_comes_between_two_chunks() -> None:
+    connection, wire = asked()
+    wire.receive(CHUNKED + chunk(b"a"))
+    got, digits = list[bytes](), Digits()
+    pouring = asyncio.create_task(connection.pour(into(got), digits))
+    await asyncio.sleep(0)
+    for data in (chunk(b"1"), chunk(b"b"), chunk(b"2"), b"6\r\n", b"1\r\n2\r\n", b"\r\n"):
+        wire.receive(data)
+    assert (digits.got, got) == ([b"1", b"2"], [b"a", b"b", b"1\r\n2\r\n"])
+    wire.receive(chunk(b"3"))
+    wire.receive(END)
+    assert await pouring
+    assert digits.got == [b"1", b"2", b"3"]
+    assert wire.protocol is connection
+    connection.end()
+
+
+async def test_a_shortcut_that_is_full_stops_the_pour() -> None:
+    connection, wire = asked()
+    wire.receive(CHUNKED + chunk(b"a"))
+    digits = Digits()
+    pouring = asyncio.create_task(connection.pour(lambda data: True, digits))
+    await asyncio.sleep(0)
+    connection.full()
+    assert not await pouring
+    assert not wire.reading
+    pouring = asyncio.create_task(connection.pour(lambda data: True, digits))
+    await asyncio.sleep(0)
+    wire.receive(chunk(b"1"))
+    wire.receive(END)
+    assert await pouring
+    assert digits.got == [b"1"]
+    connection.end()
+
+
+async def test_what_a_shortcut_takes_is_no_silence_and_what_it_does_not_is_one() -> None:
+    connection, wire = asked()
+    wire.receive(CHUNKED + chunk(b"a"))
+    pouring = asyncio.create_task(connection.pour(lambda data: True, Digits()))
+    for _ in range(6):
+        await asyncio.sleep(PATIENCE / 2)
+        wire.receive(chunk(b"1"))
+    assert not pouring.done()
+    with pytest.raises(TimeoutError):
+        await pouring
+
+
+async def test_a_connection_lost_behind_a_shortcut_breaks_off() -> None:
+    connection, wire = asked()
+    wire.receive(CHUNKED + chunk(b"a"))
+    pouring = asyncio.create_task(connection.pour(lambda data: True, Digits()))
+    await asyncio.sleep(0)
+    wire.aborted = True
+    assert isinstance(wire.protocol, Digits)
+    wire.protocol.connection_lost(ConnectionResetError("reset"))
+    with pytest.raises(BrokenOff, match="reset"):
+        await pouring
+    # A transport that has ended holds on to nothing, which must stay so.
+    assert isinstance(wire.protocol, Digits)

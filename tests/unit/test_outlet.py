@@ -2,10 +2,12 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from corral.gateway.outlet import KEY, Outlet, Transport
+from corral.gateway.outlet import KEY, NO_FILE, Outlet, Transport
 
 
 @dataclass
@@ -14,6 +16,10 @@ class Wire:
 
     written: list[bytes] = field(default_factory=list)
     closed: bool = False
+    facts: dict[str, object] = field(default_factory=dict)
+
+    def get_extra_info(self, name: str) -> object:
+        return self.facts.get(name)
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
@@ -48,7 +54,7 @@ class Flow:
 
 
 def outlet(written: list[bytes], flow: Flow | None = None, cycle: Cycle | None = None) -> Outlet:
-    return Outlet(written.append, flow or Flow(), cycle or Cycle())
+    return Outlet(cast(asyncio.Transport, Wire(written)), flow or Flow(), cycle or Cycle())
 
 
 @pytest.mark.parametrize(
@@ -83,6 +89,20 @@ async def test_a_client_that_does_not_read_is_waited_for() -> None:
     assert not draining.done()
     flow.taken.set()
     await draining
+
+
+@pytest.mark.parametrize(
+    ("facts", "file"),
+    [
+        ({}, NO_FILE),
+        ({"socket": SimpleNamespace(fileno=lambda: 7)}, 7),
+        ({"socket": SimpleNamespace(fileno=lambda: 7), "sslcontext": object()}, NO_FILE),
+    ],
+    ids=["no socket", "a socket", "TLS"],
+)
+def test_only_what_is_written_as_it_is_has_a_file(facts: dict[str, object], file: int) -> None:
+    transport = cast(asyncio.Transport, Wire(facts=facts))
+    assert Outlet(transport, Flow(), Cycle()).file == file
 
 
 async def test_it_is_found_where_the_protocol_has_put_it() -> None:

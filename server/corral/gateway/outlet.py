@@ -4,6 +4,7 @@ A stream's beginning and end go through every layer, which note its status, head
 them is only written: six layers of coroutines cost more than the write, and asked for a task to wake up.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from starlette.types import Scope
 from corral.errors import CorralError
 
 KEY = "corral.outlet"
+NO_FILE = -1
 FOREIGN = (
     "start Corral with `corral serve`: its limits on a client's time, and the way of its tokens past the "
     "layers of ASGI, are in a protocol of its own for uvicorn, which another server does not have"
@@ -82,8 +84,8 @@ class Flow(Protocol):
 class Outlet:
     """One request's. Write only between the start of a chunked answer and its end."""
 
-    def __init__(self, write: Callable[[bytes], None], flow: Flow, cycle: Cycle) -> None:
-        self.transport_write, self.flow, self._cycle = write, flow, cycle
+    def __init__(self, transport: asyncio.WriteTransport, flow: Flow, cycle: Cycle) -> None:
+        self.transport, self.flow, self._cycle = transport, flow, cycle
         self._tell: Callable[[], None] | None = None
         self.gone = False
 
@@ -99,6 +101,16 @@ class Outlet:
     def wanted(self) -> bool:
         """Whether its request may still be answered."""
         return not self._cycle.response_complete
+
+    @property
+    def file(self) -> int:
+        """Where what the transport writes goes as it is, or NO_FILE: to be used until the client has `gone`, and while
+        nothing waits in the transport."""
+        connection = self.transport.get_extra_info("socket")
+        if connection is None or self.transport.get_extra_info("sslcontext") is not None:
+            return NO_FILE
+        number: int = connection.fileno()
+        return number
 
     @property
     def has_body(self) -> bool:
@@ -131,7 +143,7 @@ class Outlet:
         # either: who has to know is told otherwise.
         if not data or self._cycle.disconnected:
             return True
-        self.transport_write(b"%x\r\n%b\r\n" % (len(data), data))
+        self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         return not self.flow.write_paused
 
     async def drain(self) -> None:

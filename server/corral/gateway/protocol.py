@@ -103,7 +103,7 @@ class TimedProtocol(HttpToolsProtocol):
         # Its task has been made, and has not begun.
         scope: Scope = self.scope  # type: ignore[assignment]
         # mypy sees that an outlet may give a cycle another transport.
-        way = outlet.Outlet(self.transport.write, self.flow, self.cycle)  # type: ignore[arg-type]
+        way = outlet.Outlet(self.transport, self.flow, self.cycle)  # type: ignore[arg-type]
         scope[outlet.KEY] = way
         self._asked = [*self._unanswered(), (way, scope)]
 

@@ -187,7 +187,7 @@ class Relay(Response):
 
         passage = Passage(events, outlet)
         try:
-            while not await response.pour(passage.piece, passage.chunk):
+            while not await response.pour(passage.piece, passage):
                 await outlet.drain()
         except TimeoutError:
             broken = UpstreamTimeout("llama-server went silent (setting `upstream_timeout`)")

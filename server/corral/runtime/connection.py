@@ -1,7 +1,8 @@
 """One connection to an instance of llama-server, read as it comes (docs/adr/0009-own-reader-to-the-instance.md).
 
 httptools parses, as it does for uvicorn on the other side. What has come is given to whoever reads, or, for
-a stream, poured into a function at once: no task wakes up for a token. One event loop's.
+a stream, poured into a function at once: no task wakes up for a token. Whoever pours may put a shortcut in front, which
+sees it before the parser does. One event loop's.
 """
 
 import asyncio
@@ -16,13 +17,35 @@ LOOKS = 8
 
 # Takes what has come; False: no more for now, `pour` returns.
 Sink = Callable[[bytes], bool]
-# Takes what has come where it is one whole chunk of a chunked body, its frame included. None: it is not, and goes
-# to the parser; else as a sink.
-Chunks = Callable[[bytes], bool | None]
 
 
 class BrokenOff(ConnectionError):
     """The connection ended before the answer did, or what came is no HTTP."""
+
+
+class Shortcut(asyncio.Protocol):
+    """Stands between the event loop and a connection while that pours. A subclass takes what it knows itself, where it
+    is `between` two chunks of the body a whole one with its frame and nothing else, and leaves the rest."""
+
+    __slots__ = ("between", "connection", "taken")
+
+    def __init__(self) -> None:
+        self.between = False
+        # How often it has taken something.
+        self.taken = 0
+        self.connection: Connection
+
+    def leave(self, data: bytes) -> None:
+        """Give what has come to the connection."""
+        self.connection.data_received(data)
+
+    def eof_received(self) -> None:
+        """The connection's affair."""
+        self.connection.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection's affair."""
+        self.connection.connection_lost(exc)
 
 
 class Connection(asyncio.Protocol):
@@ -44,10 +67,10 @@ class Connection(asyncio.Protocol):
         self._pieces: list[bytes] = []
         self._whole: bytes | None = None
         self._sink: Sink | None = None
-        self._chunks: Chunks | None = None
-        # Whether the parser has seen the end of a chunk, and nothing after it; what is offered the next then.
+        self._shortcut: Shortcut | None = None
+        # Whether the parser has seen the end of a chunk, and nothing after it.
         self._between = False
-        self._short: Chunks | None = None
+        self._taken = 0
         self._fault: Exception | None = None
         self._begun = self._framed = self._paused = False
         self._received = 0
@@ -97,23 +120,28 @@ class Connection(asyncio.Protocol):
             self._whole = b"".join(parts)
         return self._whole
 
-    async def pour(self, sink: Sink, chunks: Chunks | None = None) -> bool:
+    async def pour(self, sink: Sink, shortcut: Shortcut | None = None) -> bool:
         """Give what has come and what comes to `sink`, as it comes, until the end (True) or until the sink
-        takes no more (False). What it raises is raised here. What comes between two chunks is offered to `chunks`
-        first."""
+        takes no more (False). What it raises is raised here. What comes from now on is the shortcut's first."""
         self._resume()
-        self._sink, self._chunks = sink, chunks
-        self._short = chunks if self._between else None
+        self._sink = sink
+        self._through(shortcut)
         try:
             if self._pieces:
                 self._pour()
             while not (self._paused or self.complete):
                 await self._more()
         finally:
-            self._sink = self._chunks = self._short = None
+            self._sink = None
+            self._through(None)
         if self._fault is not None:
             raise self._fault
         return self.complete
+
+    def full(self) -> None:
+        """Whoever pours can take no more for now."""
+        self._pause()
+        self._wake()
 
     def end(self) -> None:
         """Done with it, answered or not: llama-server gives up what it has not answered to the end."""
@@ -142,14 +170,6 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse it and pass on what it brings."""
-        if (short := self._short) is not None:
-            more = short(data)
-            if more is not None:
-                self._heard = True
-                if not more:
-                    self._pause()
-                    self._wake()
-                return
         if not self._asked:
             self.close()  # nobody has asked for anything
             return
@@ -163,7 +183,8 @@ class Connection(asyncio.Protocol):
             broken = BrokenOff(f"llama-server's answer is no HTTP: {error}")
         # A part of the next chunk's first line may have come that the parser does not tell of yet.
         self._between = self._between and data.endswith(b"\r\n")
-        self._short = self._chunks if self._between else None
+        if self._shortcut is not None:
+            self._shortcut.between = self._between
         # Also where it is broken: what came before that counts.
         self._pass_on()
         if broken is not None:
@@ -223,6 +244,15 @@ class Connection(asyncio.Protocol):
     def _is_due(self) -> bool:
         return not self._last or self.status != 200 or bool(self._pieces) or self.complete
 
+    def _through(self, shortcut: Shortcut | None) -> None:
+        old, self._shortcut = self._shortcut, shortcut
+        if shortcut is not None:
+            shortcut.connection, shortcut.between = self, self._between
+            self._taken = shortcut.taken
+        # A transport that closes lets go of its protocol, and must not get another one to hold.
+        if old is not shortcut and self._transport is not None and not self._transport.is_closing():
+            self._transport.set_protocol(shortcut or self)
+
     def _complete(self) -> None:
         self.complete = True
         self._between = self._keeps_alive = False
@@ -255,8 +285,7 @@ class Connection(asyncio.Protocol):
             self._fail(error)
             return
         if not wants_more and not self.complete:
-            self._pause()
-            self._wake()
+            self.full()
 
     def _pause_when_full(self) -> None:
         if self._received > UNREAD_MOST and sum(map(len, self._pieces)) > UNREAD_MOST:
@@ -298,8 +327,9 @@ class Connection(asyncio.Protocol):
             self._timer = None
             return
         now = self._loop.time()
-        if self._paused or self._heard:
-            self._heard, self._since = False, now
+        taken = self._shortcut.taken if self._shortcut is not None else 0
+        if self._paused or self._heard or taken != self._taken:
+            self._heard, self._taken, self._since = False, taken, now
         elif now - self._since >= self._patience:
             self._fail(TimeoutError(f"no byte came for {self._patience:g} s"))
             return
