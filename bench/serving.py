@@ -66,9 +66,12 @@ class BrokeDown(Exception):
 async def measure(target: Target, scenario: Scenario, upstream: str) -> Row:
     """Ask `target` once through the scenario. Raises BrokeDown."""
     before, began = target.cpu(), time.perf_counter()
-    samples = await offer(
-        target.url, scenario.request(target), scenario.connections, scenario.requests
-    )
+    try:
+        samples = await offer(
+            target.url, scenario.request(target), scenario.connections, scenario.requests
+        )
+    except ConnectionError as error:
+        raise BrokeDown(f"{target.name}, `{scenario.name}`: {error}") from error
     wall = time.perf_counter() - began
     _check(target, scenario, samples)
     first = sorted(sample.first * 1000 for sample in samples)

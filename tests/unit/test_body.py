@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from corral.errors import BadRequest
 from corral.gateway import body as bodies
@@ -34,10 +36,34 @@ def test_what_is_no_json_object_is_refused_with_the_place(raw: bytes, message: s
     assert caught.value.code == "invalid_json"
 
 
-def test_a_number_too_large_for_json_is_refused() -> None:
-    body = bodies.parse(b'{"temperature": 1e999}')
+@pytest.mark.parametrize("number", [b"1e999", b"-1e999", b"1" * 5000])
+def test_a_number_too_large_for_json_is_refused(number: bytes) -> None:
     with pytest.raises(BadRequest, match="too large"):
-        bodies.for_upstream(body, Placement("m@1"))
+        bodies.parse(b'{"temperature": ' + number + b"}")
+
+
+ANY = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(categories=None)),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.text(), ANY), st.booleans(), st.sampled_from(["utf-8", "utf-16-le"]))
+@example({"a": 10**300, "b": "\ud800", "c": 1e-320, "d": -0.0, "": "\x00"}, True, "utf-8")
+def test_what_comes_is_what_goes_to_llama_server(
+    body: dict[str, Any], escaped: bool, encoding: str
+) -> None:
+    raw = json.dumps(body, ensure_ascii=escaped).encode(encoding, "surrogatepass")
+    read = bodies.parse(raw)
+    assert read == body == json.loads(raw.decode(encoding, "surrogatepass"))
+    sent = bodies.for_upstream(read, Placement("m@1"))
+    body.pop("lora", None)
+    assert json.loads(sent) == body | {"model": "m@1"}
 
 
 @pytest.mark.parametrize(

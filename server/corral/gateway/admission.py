@@ -31,7 +31,8 @@ TURN_SECONDS = 0.5
 NEW_SHARE = 0.1
 
 
-@dataclass(frozen=True)
+# Not frozen: one is made for each request, and each field would be set by a call.
+@dataclass(slots=True)
 class Seat:
     """What a request needs: a slot of `section`, which has `slots`, for `model`, asked by `key`. `rank`
     is an index of RANKS. `head`: how its prompt begins, where the slot is to be chosen here."""

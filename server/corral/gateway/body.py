@@ -1,8 +1,11 @@
 """Request bodies: parse strictly, change only what must change. Pure."""
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, NoReturn
+
+import msgspec
 
 from corral.errors import BadRequest
 from corral.registry.catalog import Default
@@ -16,17 +19,36 @@ def _refuse_constant(name: str) -> NoReturn:
     raise BadRequest(f"the body is not valid JSON: {name} is no JSON number", code="invalid_json")
 
 
-# `json.loads` and `json.dumps` make a new one of these for every call.
-DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(text)
+    return number
+
+
+# msgspec reads and writes in a fifth of the time, and is stricter: what it refuses these read, or say why not.
+DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
 def parse(raw: bytes) -> dict[str, Any]:
-    """The JSON object in `raw`; BadRequest with the position when it is none."""
+    """The JSON object in `raw`, every number in it finite; BadRequest with the position when it is none."""
+    try:
+        body = msgspec.json.decode(raw)
+    except (ValueError, RecursionError):
+        body = _parse(raw)
+    if not isinstance(body, dict):
+        raise BadRequest(
+            f"the body must be a JSON object, not {kind_of(body)}", code="invalid_json"
+        )
+    return body
+
+
+def _parse(raw: bytes) -> Any:
     if not raw.strip():
         raise BadRequest("the body is empty; send a JSON object", code="invalid_json")
     try:
-        body = DECODER.decode(raw.decode(json.detect_encoding(raw), "surrogatepass"))
+        return DECODER.decode(raw.decode(json.detect_encoding(raw), "surrogatepass"))
     except json.JSONDecodeError as error:
         raise BadRequest(
             f"the body is not valid JSON: {error.msg} at line {error.lineno} column {error.colno} "
@@ -39,11 +61,11 @@ def parse(raw: bytes) -> dict[str, Any]:
         ) from None
     except RecursionError:
         raise BadRequest("the body is nested too deeply", code="invalid_json") from None
-    if not isinstance(body, dict):
+    # None of the others: a number that is not finite, or has more digits than Python reads.
+    except ValueError:
         raise BadRequest(
-            f"the body must be a JSON object, not {kind_of(body)}", code="invalid_json"
-        )
-    return body
+            "the body holds a number too large for JSON", code="invalid_json"
+        ) from None
 
 
 def asked_model(body: Mapping[str, Any], default: str | None) -> str:
@@ -79,11 +101,10 @@ def for_upstream(body: dict[str, Any], placement: Placement) -> bytes:
     if placement.lora is not None:
         body["lora"] = placement.lora
     try:
+        return msgspec.json.encode(body)
+    # Whole numbers of more than 64 bits, and halves of characters.
+    except (OverflowError, UnicodeEncodeError):
         return ENCODER.encode(body).encode()
-    except ValueError:
-        raise BadRequest(
-            "the body holds a number too large for JSON", code="invalid_json"
-        ) from None
 
 
 def kind_of(value: Any) -> str:

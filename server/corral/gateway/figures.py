@@ -55,7 +55,8 @@ _usage = msgspec.json.Decoder(_Usage)
 _timings = msgspec.json.Decoder(_Timings)
 
 
-@dataclass(frozen=True)
+# Not frozen: one is made for each request, and each field would be set by a call.
+@dataclass(slots=True)
 class Figures:
     """Tokens and seconds of one request. What llama-server did not say is 0. `complete`: it said them
     at the answer's end; else the answer broke off, and `generated` counts the pieces that had come, about

@@ -32,7 +32,8 @@ EVENT_STREAM = b"text/event-stream"
 BROKE_OFF = "llama-server ended in the middle of the answer; what came before may be incomplete"
 
 
-@dataclass(frozen=True)
+# Not frozen: one is made for each request, and each field would be set by a call.
+@dataclass(slots=True)
 class Exchange:
     """What to ask of llama-server, and under which name to answer. `seat` is what the request takes
     there while it runs; None for what needs no slot. `tier` is told in the answer. An answer that has
