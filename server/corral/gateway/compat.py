@@ -4,6 +4,7 @@ Each rule is here because a client was seen to need it; all else passes untouche
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from corral.errors import BadRequest
@@ -38,13 +39,9 @@ def reconcile(body: dict[str, Any]) -> None:
     """Apply every rule to `body`, in place; BadRequest with `param` for a field of a wrong type."""
     _drop_nulls(body)
     _check_types(body)
-    _messages(body)
-    _responses_input(body)
-    _plain_tools(body)
-    _tool_choice(body)
-    _responses_format(body)
-    _wrapped_schema(body)
-    _call_wins(body)
+    for keys, rule in RULES:
+        if not keys.isdisjoint(body):
+            rule(body)
 
 
 def _drop_nulls(fields: dict[str, Any]) -> None:
@@ -196,3 +193,15 @@ def _call_wins(body: dict[str, Any]) -> None:
     empty = isinstance(schema, dict) and schema.get("properties") == {}
     if empty or body.get("tool_choice") == "required":
         del body["response_format"]
+
+
+# Each with the fields without which it has nothing to do, in their order.
+RULES: tuple[tuple[frozenset[str], Callable[[dict[str, Any]], None]], ...] = (
+    (frozenset({"messages"}), _messages),
+    (frozenset({"input"}), _responses_input),
+    (frozenset({"tools"}), _plain_tools),
+    (frozenset({"tools", "tool_choice"}), _tool_choice),
+    (frozenset({"text"}), _responses_format),
+    (frozenset({"response_format"}), _wrapped_schema),
+    (frozenset({"response_format"}), _call_wins),
+)

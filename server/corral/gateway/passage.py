@@ -6,6 +6,7 @@ once, and it writes to the client's file itself, past the transport's queue.
 """
 
 import os
+from collections import deque
 from collections.abc import Callable
 
 from corral.gateway.outlet import NO_FILE, Flow, Outlet
@@ -24,7 +25,7 @@ class Passage(Shortcut):
 
     # What a token touches lies together.
     __slots__ = (
-        "_events", "_file", "_flow", "_new", "_note", "_old", "_open", "_outlet", "_put", "_queue", "_waits",
+        "_events", "_file", "_flow", "_new", "_note", "_noted", "_old", "_open", "_outlet", "_put", "_queue", "_waits",
         "sent",
     )  # fmt: skip
 
@@ -32,7 +33,9 @@ class Passage(Shortcut):
         super().__init__()
         self._events, self._outlet = events, outlet
         self._old, self._new = events.rename
-        self._note: Callable[[bytes], None] = events.recent.append
+        # Whole chunks that the events have not been told of: the last ones, as many as they keep.
+        self._noted: deque[bytes] = deque(maxlen=events.recent.maxlen)
+        self._note: Callable[[bytes], None] = self._noted.append
         self._open = events.passes
         self._flow: Flow = outlet.flow
         self._queue, self._waits = outlet.transport.write, outlet.transport.get_write_buffer_size
@@ -58,17 +61,18 @@ class Passage(Shortcut):
         # A transport tells so before it closes its file, which may be another client's then.
         if self._outlet.gone:
             return
-        event = data[start:-2]
-        self._note(event)
-        event = event.replace(self._old, self._new)
-        size = len(event)
+        self._note(data)
+        frame = data.replace(self._old, self._new)
+        if grown := len(frame) - len(data):
+            size += grown
+            frame = (FRAMES[size] if size < LONG else b"%x\r\n" % size) + frame[start:]
         self.sent += size
-        frame = (FRAMES[size] if size < LONG else b"%x\r\n" % size) + event + LINE_END
-        if self._file == NO_FILE and not self._waits():
-            self._file = self._outlet.file
-        if self._file != NO_FILE:
+        file = self._file
+        if file == NO_FILE and not self._waits():
+            file = self._file = self._outlet.file
+        if file != NO_FILE:
             try:
-                put = self._put(self._file, frame)
+                put = self._put(file, frame)
             except OSError:
                 put = 0  # it takes no more, or is broken: the transport knows what to do
             if put == len(frame):
@@ -80,6 +84,7 @@ class Passage(Shortcut):
 
     def piece(self, data: bytes) -> bool:
         """Pass on the events that end in the next bytes of the body. False: the client must read before the next."""
+        self._tell()
         ready = self._events.feed(data)
         self._open = self._events.passes
         self._file = NO_FILE
@@ -88,4 +93,10 @@ class Passage(Shortcut):
 
     def end(self) -> None:
         """Have the events know what has gone past them."""
+        self._tell()
         self._events.pieces += self.taken
+
+    def _tell(self) -> None:
+        for data in self._noted:
+            self._events.recent.append(data[data.index(LINE_END) + 2 : -2])
+        self._noted.clear()

@@ -78,23 +78,18 @@ class Relay(Response):
         """Run until the answer is complete, the client has gone, or Corral stops."""
         context = RequestContext.of(scope)
         try:
-            why = await self._until_cut(send, context, Outlet.of(scope))
+            outlet = Outlet.of(scope)
+            why = "client_gone" if outlet.gone else "stopped" if self._stopping.is_set() else ""
+            if not why:
+                with Cut(outlet, self._stopping) as cut:
+                    await self._answer(send, context, outlet)
+                why = cut.why
             if why:
                 context.outcome = context.outcome or why
             if why == "stopped":
                 await self._break_off(send, context)
         finally:
             self._runtime.board.release(self._exchange.section)
-
-    async def _until_cut(self, send: Send, context: RequestContext, outlet: Outlet) -> str:
-        """Answer. Empty, or why that was broken off."""
-        if outlet.gone:
-            return "client_gone"
-        if self._stopping.is_set():
-            return "stopped"
-        with Cut(outlet, self._stopping) as cut:
-            await self._answer(send, context, outlet)
-        return cut.why
 
     async def _answer(self, send: Send, context: RequestContext, outlet: Outlet) -> None:
         seat = self._exchange.seat
