@@ -25,7 +25,7 @@ class Passage(Shortcut):
 
     # What a token touches lies together.
     __slots__ = (
-        "_events", "_file", "_flow", "_new", "_note", "_noted", "_old", "_open", "_outlet", "_put", "_queue", "_waits",
+        "_events", "_file", "_flow", "_new", "_note", "_noted", "_old", "_open", "_outlet", "_queue", "_waits",
         "sent",
     )  # fmt: skip
 
@@ -40,7 +40,7 @@ class Passage(Shortcut):
         self._flow: Flow = outlet.flow
         self._queue, self._waits = outlet.transport.write, outlet.transport.get_write_buffer_size
         # The client's, while nothing waits in its transport: no token may overtake another.
-        self._file, self._put = NO_FILE, os.write
+        self._file = NO_FILE
         self.sent = 0
 
     def data_received(self, data: bytes) -> None:
@@ -72,7 +72,7 @@ class Passage(Shortcut):
             file = self._file = self._outlet.file
         if file != NO_FILE:
             try:
-                put = self._put(file, frame)
+                put = os.write(file, frame)
             except OSError:
                 put = 0  # it takes no more, or is broken: the transport knows what to do
             if put == len(frame):

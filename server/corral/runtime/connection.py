@@ -70,7 +70,6 @@ class Connection(asyncio.Protocol):
         self._shortcut: Shortcut | None = None
         # Whether the parser has seen the end of a chunk, and nothing after it.
         self._between = False
-        self._taken = 0
         self._fault: Exception | None = None
         self._begun = self._framed = self._paused = False
         self._received = 0
@@ -91,7 +90,7 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         self._reset()
         self._asked, self._last = True, last
-        self._heard, self._since, self._patience = False, self._loop.time(), patience
+        self._seen, self._since, self._patience = 0, self._loop.time(), patience
         if self._timer is None:
             self._timer = self._loop.call_later(patience, self._look)
         self._transport.write(request)
@@ -174,7 +173,6 @@ class Connection(asyncio.Protocol):
             self.close()  # nobody has asked for anything
             return
         self._received += len(data)
-        self._heard = True
         broken = None
         try:
             self._parser.feed_data(data)
@@ -248,7 +246,6 @@ class Connection(asyncio.Protocol):
         old, self._shortcut = self._shortcut, shortcut
         if shortcut is not None:
             shortcut.connection, shortcut.between = self, self._between
-            self._taken = shortcut.taken
         # A transport that closes lets go of its protocol, and must not get another one to hold.
         if old is not shortcut and self._transport is not None and not self._transport.is_closing():
             self._transport.set_protocol(shortcut or self)
@@ -327,9 +324,9 @@ class Connection(asyncio.Protocol):
             self._timer = None
             return
         now = self._loop.time()
-        taken = self._shortcut.taken if self._shortcut is not None else 0
-        if self._paused or self._heard or taken != self._taken:
-            self._heard, self._taken, self._since = False, taken, now
+        seen = self._received + (self._shortcut.taken if self._shortcut is not None else 0)
+        if self._paused or seen != self._seen:
+            self._seen, self._since = seen, now
         elif now - self._since >= self._patience:
             self._fail(TimeoutError(f"no byte came for {self._patience:g} s"))
             return
