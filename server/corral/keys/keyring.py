@@ -204,7 +204,9 @@ async def _every(
     told = ""
     while not ending.is_set():
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(ending.wait(), seconds)
+            # Not `wait_for`, which makes a task: an idle gateway does little else than this.
+            async with asyncio.timeout(seconds):
+                await ending.wait()
         try:
             await action()
             told = ""
