@@ -75,3 +75,26 @@ async def test_what_runs_is_counted_at_once() -> None:
     assert b"corral_in_flight 1.0" in metrics.render(Now())
     await asked
     assert b"corral_in_flight 0.0" in metrics.render(Now())
+
+
+async def test_a_trace_that_fails_costs_no_request_and_no_line(
+    log: pytest.LogCaptureFixture,
+) -> None:
+    traced: list[Ended] = []
+
+    def fail_once(request: Ended) -> None:
+        traced.append(request)
+        if len(traced) == 1:
+            raise RuntimeError("the receiver's package is broken")
+
+    metrics = Metrics()
+    app = ContextMiddleware(answer, Accounting(metrics, fail_once))
+    # The last of them settles all, in its own course.
+    answers = await asyncio.gather(*(call(app, "POST", "/slow") for _ in range(TOGETHER)))
+    assert len(answers) == len(traced) == TOGETHER
+    lines = [record for record in log.records if record.name == "corral.access"]
+    assert len(lines) == TOGETHER
+    assert f'route="/slow",status="200"}} {TOGETHER}.0' in metrics.render(Now()).decode()
+    (problem,) = [record for record in log.records if record.levelno == logging.ERROR]
+    assert "receiver's package" in str(problem.exc_info)
+    assert problem.__dict__["request_id"] == traced[0].context.id
