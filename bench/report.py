@@ -6,8 +6,9 @@ import math
 import platform
 import statistics
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
+from operator import sub, truediv
 from pathlib import Path
 
 Key = tuple[str, str, str]
@@ -15,7 +16,7 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Row:
-    """One target in one scenario in one round. `cpu_ms` is per request, of the front alone;
+    """One target in one scenario in one `round`. `cpu_ms` is per request, of the front alone;
     `per_second` counts tokens where streamed, else requests."""
 
     upstream: str
@@ -25,6 +26,7 @@ class Row:
     ttft_p50_ms: float
     ttft_p99_ms: float
     per_second: float
+    round: int
 
 
 FIGURES = ("cpu_ms", "ttft_p50_ms", "ttft_p99_ms", "per_second")
@@ -42,25 +44,35 @@ def medians(rows: Iterable[Row]) -> dict[Key, dict[str, float]]:
 
 
 def latest(rows: list[Row]) -> dict[str, float]:
-    """The figures of `bench/latest.json`; those that this run cannot give are left out."""
-    cell = medians(rows)
+    """The figures of `bench/latest.json`; those that this run cannot give are left out. Each compares Corral with
+    another target within a round, and is the median of the rounds' figures: between rounds the machine changes by
+    more than what is compared."""
+    cells: dict[Key, dict[int, Row]] = {}
+    for row in rows:
+        cells.setdefault((row.upstream, row.scenario, row.target), {})[row.round] = row
 
-    def ratio(
-        kind: str, other: str, figure: str = "cpu_ms", upstream: str = "model"
+    def compared(
+        scenario: str,
+        other: str,
+        figure: str = "cpu_ms",
+        by: Callable[[float, float], float] = truediv,
+        upstream: str = "model",
     ) -> float | None:
-        mine = cell.get((upstream, kind, "corral"))
-        theirs = cell.get((upstream, kind, other))
-        return mine[figure] / theirs[figure] if mine and theirs and theirs[figure] else None
+        mine, theirs = (cells.get((upstream, scenario, name), {}) for name in ("corral", other))
+        found = [
+            by(getattr(mine[number], figure), getattr(theirs[number], figure))
+            for number in mine.keys() & theirs.keys()
+        ]
+        return statistics.median(found) if found else None
 
-    share = ratio("8 streams", "direct", "per_second", "150M")
-    one = [cell.get(("model", "1 streams", name)) for name in ("corral", "direct")]
+    share = compared("8 streams", "direct", "per_second", upstream="150M")
     found = {
-        "stream_cpu_vs_router": ratio("8 streams", "router"),
-        "plain_cpu_vs_router": ratio("8 plain", "router"),
-        "stream_cpu_vs_litellm": ratio("8 streams", "litellm"),
-        "plain_cpu_vs_litellm": ratio("8 plain", "litellm"),
-        "tokens_vs_direct": share if share else ratio("8 streams", "direct", "per_second"),
-        "ttft_added_ms": one[0]["ttft_p50_ms"] - one[1]["ttft_p50_ms"] if all(one) else None,  # type: ignore[index]
+        "stream_cpu_vs_router": compared("8 streams", "router"),
+        "plain_cpu_vs_router": compared("8 plain", "router"),
+        "stream_cpu_vs_litellm": compared("8 streams", "litellm"),
+        "plain_cpu_vs_litellm": compared("8 plain", "litellm"),
+        "tokens_vs_direct": share or compared("8 streams", "direct", "per_second"),
+        "ttft_added_ms": compared("1 streams", "direct", "ttft_p50_ms", sub),
     }
     return {name: round(value, 4) for name, value in found.items() if value is not None}
 

@@ -3,7 +3,8 @@
     python -m bench.serving --model models/corral-tiny.gguf
 
 One run, all contenders up at once, asked in turn, in a new order every round: what else the machine
-does meets all of them alike. Figures are medians over the rounds. The CPU is that of the processes
+does meets all of them alike. The table has medians over the rounds, the figures that are compared are medians of the
+rounds' ratios. The CPU is that of the processes
 before the instance (Linux). LiteLLM and llama-cpp-python are left out, and it is said, where
 `--litellm` and `--bindings` do not name them.
 """
@@ -55,7 +56,7 @@ class Scenario:
 
 OWN = ("corral", "direct")
 # Of the 150 M model's streams, 14 s each: a single pair of them swings by 8%, what is looked for is 1 or 2.
-BIG_ROUNDS = 9
+BIG_ROUNDS = 15
 # Enough that one of them is a few percent.
 STREAMS = [Scenario(f"{n} streams", True, n, 120) for n in (1, 8, 32)]
 PLAIN = [Scenario(f"{n} plain", False, n, 400) for n in (1, 8, 32)]
@@ -65,8 +66,8 @@ class BrokeDown(Exception):
     """A target gave a wrong answer, or none."""
 
 
-async def measure(target: Target, scenario: Scenario, upstream: str) -> Row:
-    """Ask `target` once through the scenario. Raises BrokeDown."""
+async def measure(target: Target, scenario: Scenario, upstream: str, number: int) -> Row:
+    """Ask `target` once through the scenario, in the round `number`. Raises BrokeDown."""
     before, began = target.cpu(), time.perf_counter()
     try:
         samples = await offer(
@@ -85,6 +86,7 @@ async def measure(target: Target, scenario: Scenario, upstream: str) -> Row:
         ttft_p50_ms=statistics.median(first),
         ttft_p99_ms=first[min(len(first) - 1, int(len(first) * 0.99))],
         per_second=sum(min(sample.events, TOKENS) or 1 for sample in samples) / wall,
+        round=number,
     )
 
 
@@ -95,11 +97,11 @@ def _check(target: Target, scenario: Scenario, samples: Iterable[Sample]) -> Non
             raise BrokeDown(f"{target.name} answered {sample} to `{scenario.name}`")
 
 
-async def attempt(target: Target, scenario: Scenario, upstream: str) -> list[Row]:
+async def attempt(target: Target, scenario: Scenario, upstream: str, number: int) -> list[Row]:
     """The row, or none where a peer broke down: the run goes on without it. Corral's own failure, or that
     of what all of them ask, ends the run."""
     try:
-        return [await measure(target, scenario, upstream)]
+        return [await measure(target, scenario, upstream, number)]
     except BrokeDown as error:
         if target.name in OWN:
             raise SystemExit(f"error: {error}") from None
@@ -114,12 +116,12 @@ async def rounds(
     order, rows = random.Random(1), list[Row]()
     for target in targets:
         for scenario in scenarios:
-            await attempt(target, scenario, upstream)  # warm: pools filled, code paths compiled
-    for number in range(count):
+            await attempt(target, scenario, upstream, 0)  # warm: pools filled, code paths compiled
+    for number in range(1, count + 1):
         for scenario in scenarios:
             for target in order.sample(targets, len(targets)):
-                rows += await attempt(target, scenario, upstream)
-        print(f"{upstream}: round {number + 1} of {count}", file=sys.stderr)
+                rows += await attempt(target, scenario, upstream, number)
+        print(f"{upstream}: round {number} of {count}", file=sys.stderr)
     return rows
 
 
