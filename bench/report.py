@@ -62,6 +62,7 @@ def latest(rows: list[Row]) -> dict[str, float]:
         found = [
             by(getattr(mine[number], figure), getattr(theirs[number], figure))
             for number in mine.keys() & theirs.keys()
+            if getattr(theirs[number], figure)
         ]
         return statistics.median(found) if found else None
 

@@ -3,10 +3,10 @@
     python -m bench.serving --model models/corral-tiny.gguf
 
 One run, all contenders up at once, asked in turn, in a new order every round: what else the machine
-does meets all of them alike. The table has medians over the rounds, the figures that are compared are medians of the
-rounds' ratios. The CPU is that of the processes
-before the instance (Linux). LiteLLM and llama-cpp-python are left out, and it is said, where
-`--litellm` and `--bindings` do not name them.
+does meets all of them alike. The table has medians over the rounds, the figures that are compared are
+medians of what each round compares. The CPU is that of the processes before the instance (Linux).
+LiteLLM and llama-cpp-python are left out, and it is said, where `--litellm` and `--bindings` do not
+name them.
 """
 
 import argparse

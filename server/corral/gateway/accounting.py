@@ -84,11 +84,10 @@ class Accounting:
         logs = access.isEnabledFor(logging.INFO)
         for one in ended:
             self._count(one)
+            if self._traced is not None:
+                self._trace(one, self._traced)
             if logs:
                 access.handle(_record(one))
-        if self._traced is not None:
-            for one in ended:
-                self._trace(one, self._traced)
 
     def _trace(self, ended: Ended, traced: Traced) -> None:
         try:
